@@ -1,0 +1,43 @@
+//! Ostler, a reverse proxy daemon with Apache's process model: the map of the house.
+//!
+//! A room uses rooms on lower floors only; neighbours on a floor do not know each other. Read upwards.
+//! `p` marks a pure room: no socket, file, clock, random number or thread.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 7 | `main`, `cli`, `demo`: flags in, exit code out |
+//! | 6 | [`master`]: moves processes; one thread; reads nothing off the network |
+//! | 5 | [`mpm`]: the child; moves bytes |
+//! | 4 | [`proxy`] p: what to do with a request; [`status`] p: the scoreboard as a page |
+//! | 3 | [`config`] p: text to `Config`, or all its faults at once |
+//! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go |
+//! | 1 | [`sys`]: the kernel; the only room with libc and `unsafe` |
+//! | 0 | [`ids`], [`clock`] p: numbers with a meaning |
+//!
+//! Invariants, numbered so that comments can cite them:
+//!
+//! 1. Rooms look down only (`tests/it/architecture.rs` reads every path and says who looks up).
+//! 2. The master has one thread and reads no byte off the network.
+//! 3. The scoreboard holds no pointer; each row has one writer; the master counts by it, but never indexes
+//!    or signals by it.
+//! 4. A forked child never returns into the master's code. Its `Config` came by fork and never changes.
+//! 5. A reload touches nothing until the whole new configuration has been read, checked and bound.
+//! 6. Bytes off the network never panic: they earn a status and a close. A bug's panic costs one connection,
+//!    is logged and counted; panics unwind in every profile and poisoned locks are recovered.
+//! 7. Signals arrive as a readable descriptor; no code of ours runs in signal context. Every descriptor is
+//!    born CLOEXEC.
+//! 8. Readiness is said, not slept for: the daemon writes its bound addresses once it serves.
+//! 9. EPOLL_CTL_DEL comes before close or sendmsg of any descriptor that another process may hold.
+
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod ids;
+pub mod log;
+pub mod master;
+pub mod mpm;
+pub mod proxy;
+pub mod scoreboard;
+pub mod status;
+#[allow(unsafe_code)]
+pub mod sys;

@@ -1,0 +1,5 @@
+//! `LogFormat`, compiled once.
+
+/// A compiled format.
+#[derive(Clone, Debug)]
+pub struct LogFormat {}

@@ -1,0 +1,5 @@
+//! Levels; the error-log line.
+
+/// `LogLevel`.
+#[derive(Clone, Debug)]
+pub struct LogLevels {}

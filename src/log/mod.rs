@@ -1,0 +1,4 @@
+//! Lines, and where they go.
+
+pub mod format;
+pub mod line;

@@ -11,8 +11,8 @@ use crate::clock::Moment;
 use crate::config::model::{Config, Forwarding, Handler, VirtualHost};
 use crate::http::reply::{self, Reply};
 use crate::http::{
-    Asked, Body, Expectation, Fault, FieldKind, FieldSlots, HeadKind, HeadLimits, HeadScan, Method, Piece,
-    RequestBody, RequestHead, ResponseBody, ResponseHead, Version,
+    Asked, Body, Expectation, Fault, FieldSlots, HeadKind, HeadLimits, HeadScan, Method, Piece, RequestBody,
+    RequestHead, ResponseBody, ResponseHead, TargetForm, Version, chunked,
 };
 use crate::ids::{BackendId, HostId};
 use std::fmt;
@@ -43,7 +43,7 @@ pub struct Context<'a> {
 }
 
 /// What a request wants, once its head has been read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begun {
     /// A connection to this backend.
     Forward(BackendId),
@@ -51,6 +51,8 @@ pub enum Begun {
     Handle(Handler),
     /// Nothing: it has been answered.
     Answered,
+    /// Nothing: its head makes no sense; to be handed to [`Exchange::refuse`].
+    Refused(Refusal),
 }
 
 /// What went wrong on the backend's side.
@@ -116,6 +118,43 @@ impl fmt::Display for Failure {
             Self::Malformed(fault) => write!(f, "sent a response that is not valid: {fault}"),
             Self::TooManyInterims => write!(f, "sent more than {MAX_INTERIMS} interim responses"),
             Self::Resources(why) => write!(f, "not tried: {why}"),
+        }
+    }
+}
+
+/// Why a client's request is not taken (any further).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Its bytes make no sense.
+    Malformed(Fault),
+    /// Its body is larger than LimitRequestBody: 413.
+    TooLarge,
+    /// It took too long to come (RequestReadTimeout): 408.
+    TooSlow,
+    /// It ended before it was complete: 400, should anybody still listen.
+    CutShort,
+}
+
+impl Refusal {
+    /// The status it earns.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Malformed(fault) => fault.status,
+            Self::TooLarge => 413,
+            Self::TooSlow => 408,
+            Self::CutShort => 400,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(fault) => fault.fmt(f),
+            Self::TooLarge => f.write_str("the body is larger than LimitRequestBody"),
+            Self::TooSlow => f.write_str("it did not come in time (RequestReadTimeout)"),
+            Self::CutShort => f.write_str("the client closed before it was complete"),
         }
     }
 }
@@ -233,6 +272,9 @@ impl Default for Exchange {
     }
 }
 
+/// What a 405 must tell (RFC 9110, section 15.5.6): all but CONNECT and TRACE pass.
+const ALLOW: &[(&str, &str)] = &[("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")];
+
 /// A buffer that grew beyond this is not carried over to the next exchange.
 const KEEP_HEAD: usize = 4096;
 
@@ -265,11 +307,7 @@ impl Exchange {
     ) -> Begun {
         let head = match RequestHead::parse(bytes, slots, limits) {
             Ok(head) => head,
-            Err(fault) => {
-                self.host = cx.router.host(cx.local, b"");
-                self.refuse(&fault, cx, out);
-                return Begun::Answered;
-            }
+            Err(fault) => return Begun::Refused(Refusal::Malformed(fault)),
         };
         self.record.parsed = true;
         self.host = cx.router.host(cx.local, head.authority);
@@ -293,16 +331,16 @@ impl Exchange {
                     self.expect = Expect::Waiting;
                 }
             }
-            Expectation::Unknown => return self.reply(417, cx, out),
+            Expectation::Other => return self.reply(417, cx, out),
         }
         match head.kind {
             Method::Connect | Method::Trace => return self.reply(405, cx, out),
-            Method::Options if head.first_number(FieldKind::MaxForwards) == Some(0) => {
+            Method::Options if head.max_forwards() == Some(0) => {
                 return self.reply(405, cx, out);
             }
             _ => {}
         }
-        if head.is_asterisk() && head.kind != Method::Options {
+        if head.form == TargetForm::Asterisk && head.kind != Method::Options {
             return self.reply(400, cx, out);
         }
         scratch.clear();
@@ -453,8 +491,8 @@ impl Exchange {
     /// how many were consumed; what is for the backend goes into `out`.
     ///
     /// # Errors
-    /// The fault that ends the request; the caller hands it to [`Exchange::refuse`].
-    pub fn request_bytes(&mut self, input: &[u8], at: usize, out: &mut Gather) -> Result<usize, Fault> {
+    /// Why the request is not taken any further; the caller hands it to [`Exchange::refuse`].
+    pub fn request_bytes(&mut self, input: &[u8], at: usize, out: &mut Gather) -> Result<usize, Refusal> {
         if self.stage == Stage::Tunnel {
             out.push_input(at..at + input.len());
             return Ok(input.len());
@@ -464,26 +502,25 @@ impl Exchange {
         }
         let mut used = 0;
         while !self.request.is_done() {
-            let (consumed, piece) = self.request.next(&input[used..])?;
+            let (consumed, piece) = self.request.next(&input[used..]).map_err(Refusal::Malformed)?;
             let base = used;
             used += consumed;
             match piece {
                 Piece::Data(range) => {
                     self.body_seen += range.len() as u64;
                     if self.body_limit.is_some_and(|limit| self.body_seen > limit) {
-                        return Err(Fault::request(crate::http::Reason::BodyTooLarge));
+                        return Err(Refusal::TooLarge);
                     }
                     let range = base + range.start..base + range.end;
                     body_piece(input, range, at, self.request_chunked, out);
                 }
                 Piece::Trailers(range) => {
-                    out.push(b"0\r\n");
+                    out.push(chunked::LAST_SIZE_LINE);
                     out.push(&input[base + range.start..base + range.end]);
-                    out.push(b"\r\n");
                 }
                 Piece::End => {
                     if self.request_chunked {
-                        out.push(b"0\r\n\r\n");
+                        out.push(chunked::LAST_CHUNK);
                     }
                 }
                 Piece::More => break,
@@ -516,7 +553,7 @@ impl Exchange {
                 Stage::Over => return Ok(used),
                 Stage::Head => {
                     let rest = &input[used..];
-                    match self.scan.scan(rest, &RESPONSE_LIMITS, HeadKind::Response) {
+                    match self.scan.scan(rest, &HeadLimits::RESPONSE, HeadKind::Response) {
                         Err(fault) => return Err(Failure::Malformed(fault)),
                         Ok(None) => return Ok(used),
                         Ok(Some(length)) => {
@@ -539,9 +576,8 @@ impl Exchange {
                         }
                         Piece::Trailers(range) => {
                             if self.encoding == Encoding::Chunked && self.wants_trailers {
-                                out.push(b"0\r\n");
+                                out.push(chunked::LAST_SIZE_LINE);
                                 out.push(&input[base + range.start..base + range.end]);
-                                out.push(b"\r\n");
                                 self.stage = Stage::Over;
                             }
                         }
@@ -559,7 +595,7 @@ impl Exchange {
     fn end_response(&mut self, out: &mut Gather) {
         if self.stage == Stage::Body {
             if self.encoding == Encoding::Chunked {
-                out.push(b"0\r\n\r\n");
+                out.push(chunked::LAST_CHUNK);
             }
             self.stage = Stage::Over;
         }
@@ -575,7 +611,7 @@ impl Exchange {
     ) -> Result<(), Failure> {
         let asked = Asked { method: self.method, upgrade: self.upgrade };
         let head =
-            ResponseHead::parse(bytes, slots, &RESPONSE_LIMITS, asked).map_err(Failure::Malformed)?;
+            ResponseHead::parse(bytes, slots, &HeadLimits::RESPONSE, asked).map_err(Failure::Malformed)?;
         let host = cx.config.host(self.host);
         let via = self.forwarding.via;
         if (100..200).contains(&head.status) && head.status != 101 {
@@ -607,7 +643,7 @@ impl Exchange {
             self.stage = Stage::Body;
             self.keep_backend &= head.persistent;
             self.encoding = match head.body {
-                ResponseBody::Empty => Encoding::Empty(head.content_length),
+                ResponseBody::Empty => Encoding::Empty(head.length),
                 ResponseBody::Length(length) => Encoding::Length(length),
                 ResponseBody::Chunked | ResponseBody::UntilClose if self.version == Version::Http10 => {
                     Encoding::UntilClose
@@ -682,32 +718,15 @@ impl Exchange {
         self.stage = Stage::Over;
     }
 
-    /// The client's bytes can't be understood, or are too many or too late.
-    pub fn refuse(&mut self, fault: &Fault, cx: &Context<'_>, out: &mut Gather) -> Aftermath {
+    /// The request is not taken (any further): an answer of ours goes into `out`, or what has begun is cut.
+    pub fn refuse(&mut self, refusal: &Refusal, cx: &Context<'_>, out: &mut Gather) -> Aftermath {
         self.keep_client = false;
         self.keep_backend = false;
         if self.has_answered() {
             self.cut();
             return Aftermath::Cut;
         }
-        if fault.status == 0 {
-            self.cut();
-            return Aftermath::Cut;
-        }
-        self.keep_client = false;
-        self.reply(fault.status, cx, out);
-        Aftermath::Answered
-    }
-
-    /// The request took too long to come: 408, or the end of a response that had begun.
-    pub fn too_slow(&mut self, cx: &Context<'_>, out: &mut Gather) -> Aftermath {
-        self.keep_client = false;
-        self.keep_backend = false;
-        if self.has_answered() {
-            self.cut();
-            return Aftermath::Cut;
-        }
-        self.reply(408, cx, out);
+        self.reply(refusal.status(), cx, out);
         Aftermath::Answered
     }
 
@@ -715,7 +734,7 @@ impl Exchange {
     pub fn ask_for_body(&mut self, out: &mut Gather) {
         if self.expect == Expect::Waiting {
             self.expect = Expect::Settled;
-            out.push(b"HTTP/1.1 100 Continue\r\n\r\n");
+            out.push(reply::CONTINUE);
         }
     }
 
@@ -743,8 +762,8 @@ impl Exchange {
             date: cx.date,
             server: cx.server,
             content_type,
+            fields: if status == 405 { ALLOW } else { &[] },
             retry_after: (status == 503).then_some(1),
-            allow: (status == 405).then_some("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),
             body,
         };
         self.record.status = status;
@@ -760,5 +779,3 @@ impl Exchange {
     }
 }
 
-/// What a backend's head may measure: its fields as httpd's `responsefieldsize`, the rest as our buffers are.
-const RESPONSE_LIMITS: HeadLimits = HeadLimits { line: 8192, fields: 512, field_size: 8192, total: 61440 };

@@ -6,7 +6,7 @@
 //! client liked to write.
 
 use crate::config::model::{Forwarding, Via};
-use crate::http::{Field, FieldKind, RequestBody, RequestHead, ResponseHead, Version, chunked, number};
+use crate::http::{Field, FieldKind, Method, RequestBody, RequestHead, ResponseHead, Version, chunked};
 use std::net::IpAddr;
 
 /// What a request's head says beside what the client sent.
@@ -98,10 +98,10 @@ pub fn request_head(head: &RequestHead<'_, '_>, plan: &RequestPlan<'_>, out: &mu
     out.extend_from_slice(b"\r\n");
 }
 
-/// Max-Forwards: one less for OPTIONS and TRACE (the caller has answered a 0), as it is for everything else.
+/// Max-Forwards: one less for OPTIONS (the caller has answered a 0; TRACE is refused), as it is for everything else.
 fn max_forwards(head: &RequestHead<'_, '_>, field: &Field<'_>, out: &mut Vec<u8>) {
-    match number(field.value) {
-        Some(hops) if head.kind.counts_forwards() => {
+    match head.max_forwards() {
+        Some(hops) if head.kind == Method::Options => {
             out.extend_from_slice(b"Max-Forwards: ");
             decimal(out, hops.saturating_sub(1));
             out.extend_from_slice(b"\r\n");

@@ -3,8 +3,9 @@
 use super::capture::{Capture, RequestFacts};
 use super::format::{ClockUnit, Code, LogFormat, Unit, UpstreamCode, When};
 use super::sink::{Appended, Sink};
-use super::{escape, sink, stamp};
+use super::{escape, stamp};
 use crate::clock::Moment;
+use crate::sys::process;
 use std::cell::Cell;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -154,8 +155,8 @@ fn render_code(code: &Code, record: &AccessRecord<'_>, line: &mut Vec<u8>) {
         Code::LocalPort => push_number(line, u64::from(record.local.port())),
         Code::ClientPort => push_number(line, u64::from(record.client.port())),
         Code::Pid => push_number(line, u64::from(std::process::id())),
-        Code::Tid => push_number(line, u64::from(sink::gettid())),
-        Code::TidHex => write!(line, "{:x}", sink::gettid()).expect("a Vec takes everything"),
+        Code::Tid => push_number(line, u64::from(process::gettid())),
+        Code::TidHex => write!(line, "{:x}", process::gettid()).expect("a Vec takes everything"),
         Code::Answerer => match record.answerer {
             Answerer::Nobody => line.push(b'-'),
             Answerer::Backend(url) => {

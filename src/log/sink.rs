@@ -5,6 +5,7 @@
 //! A write that fails loses its line, is counted, and is said once.
 
 use super::line::{Escaping, Heading, Level, LogLevels, Module, write_heading};
+use crate::sys::{process, time};
 use slog::{Drain, KV, Key, Never, OwnedKVList, Record, Serializer};
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -206,25 +207,17 @@ impl ErrorLog {
 fn compose(line: &mut String, record: &Record<'_>, level: Level, module: Module, pairs: &Pairs) {
     line.clear();
     let heading = Heading {
-        wall_us: wall_micros(),
+        wall_us: time::wall_micros(),
         module,
         level,
         pid: std::process::id(),
-        tid: gettid(),
+        tid: process::gettid(),
         client: pairs.has_client.then_some(pairs.client.as_str()),
     };
     write_heading(line, &heading);
     let _ = Escaping(line).write_fmt(*record.msg());
     pairs.write(line);
     line.push('\n');
-}
-
-fn wall_micros() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0)
-}
-
-pub(super) fn gettid() -> u32 {
-    u32::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0)
 }
 
 /// Finds the module before anything is formatted, so that a line that nobody wants costs little.

@@ -42,6 +42,17 @@ pub struct Context<'a> {
     pub may_keep: bool,
 }
 
+/// How a request's head came.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Requests on this connection, this one included.
+    pub requests: u32,
+    /// Whether bytes follow the head already.
+    pub more: bool,
+    /// What it may measure.
+    pub limits: &'a HeadLimits,
+}
+
 /// What a request wants, once its head has been read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begun {
@@ -291,21 +302,19 @@ impl Exchange {
         *self = Self { head, origin, ..Self::default() };
     }
 
-    /// Reads a request's head. `requests` counts the ones on this connection, this one included; `more` says
-    /// whether bytes follow the head already. Answers of ours go into `out`.
+    /// Reads a request's head. `observe` is shown what it says, and which host it is for. Answers of ours go into
+    /// `out`.
     pub fn begin<'b>(
         &mut self,
         bytes: &'b [u8],
-        requests: u32,
-        more: bool,
-        limits: &HeadLimits,
+        arrival: Arrival<'_>,
         slots: &mut FieldSlots,
         scratch: &mut Vec<u8>,
         cx: &Context<'_>,
         observe: &mut dyn FnMut(&RequestHead<'b, '_>, HostId),
         out: &mut Gather,
     ) -> Begun {
-        let head = match RequestHead::parse(bytes, slots, limits) {
+        let head = match RequestHead::parse(bytes, slots, arrival.limits) {
             Ok(head) => head,
             Err(fault) => return Begun::Refused(Refusal::Malformed(fault)),
         };
@@ -321,13 +330,13 @@ impl Exchange {
         self.keep_client = cx.may_keep
             && head.persistent
             && host.keep_alive.enabled
-            && host.keep_alive.max_requests.is_none_or(|most| requests < most.get());
+            && host.keep_alive.max_requests.is_none_or(|most| arrival.requests < most.get());
         observe(&head, self.host);
 
         match head.expectation {
             Expectation::None => {}
             Expectation::Continue => {
-                if head.body != RequestBody::Empty && head.version != Version::Http10 && !more {
+                if head.body != RequestBody::Empty && head.version != Version::Http10 && !arrival.more {
                     self.expect = Expect::Waiting;
                 }
             }
@@ -386,6 +395,11 @@ impl Exchange {
                 Begun::Forward(id)
             }
         }
+    }
+
+    /// The host whose settings hold although no head could be read.
+    pub fn set_host(&mut self, host: HostId) {
+        self.host = host;
     }
 
     /// The virtual host that the request is for.

@@ -147,6 +147,11 @@ impl Session {
         self.enter(Phase::Row, now);
     }
 
+    /// It has been given a row; whether part of its head has been read.
+    pub fn resume_head(&mut self, begun: bool, now: Tick) {
+        self.enter(if begun { Phase::Head } else { Phase::Idle }, now);
+    }
+
     /// A request begins.
     pub fn begin(&mut self, now: Tick) {
         self.requests = self.requests.saturating_add(1);

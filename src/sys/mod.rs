@@ -1,1 +1,3 @@
-//! To be built.
+//! The kernel: the only room with libc and `unsafe`.
+
+pub mod shm;

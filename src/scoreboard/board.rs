@@ -696,3 +696,21 @@ fn many<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(
 ) -> &'static [T] {
     <[T]>::mut_from_bytes(bytes).expect("Places puts every table on its border and gives it whole rows")
 }
+
+#[cfg(test)]
+impl Board {
+    /// The header itself, to damage it.
+    pub(super) fn header_of_tests(&self) -> &'static Header {
+        self.header
+    }
+
+    /// The totals themselves, to damage them.
+    pub(super) fn totals_of_tests(&self) -> &'static Totals {
+        self.totals
+    }
+
+    /// The file.
+    pub(super) fn file_of_tests(&self) -> &File {
+        &self.writer
+    }
+}

@@ -5,7 +5,7 @@
 //! what is not consumed stays with the caller and comes again with more behind it.
 
 use super::rewrite::{self, Encoding, RequestPlan, ResponsePlan, body_piece};
-use super::router::{Action, Router};
+use super::router::{Action, Asked as Question, ReverseScope, Router};
 use crate::buf::Gather;
 use crate::clock::Moment;
 use crate::config::model::{Config, Forwarding, Handler, VirtualHost};
@@ -234,9 +234,9 @@ pub struct Exchange {
     wants_trailers: bool,
     upgrade: bool,
     forwarding: Forwarding,
-    location: Option<u32>,
+    reverse: ReverseScope,
     /// scheme://host[:port] as the client knows us; filled only where ProxyPassReverse may need it.
-    origin: Vec<u8>,
+    origin: String,
     stage: Stage,
     scan: HeadScan,
     response: Body,
@@ -269,8 +269,8 @@ impl Default for Exchange {
                 add_headers: false,
                 via: crate::config::model::Via::Off,
             },
-            location: None,
-            origin: Vec::new(),
+            reverse: ReverseScope::default(),
+            origin: String::new(),
             stage: Stage::Head,
             scan: HeadScan::new(),
             response: Body::for_request(RequestBody::Empty),
@@ -353,7 +353,9 @@ impl Exchange {
             return self.reply(400, cx, out);
         }
         scratch.clear();
-        let route = cx.router.route(cx.config, self.host, cx.peer.ip(), head.path, head.query, scratch);
+        let question =
+            Question { path: head.path, query: head.query, client: cx.peer.ip(), local: cx.local.ip() };
+        let route = cx.router.route(cx.config, self.host, &question, scratch);
         self.body_limit = route.limit_request_body.map(std::num::NonZeroU64::get);
         if let (RequestBody::Length(length), Some(limit)) = (head.body, self.body_limit)
             && length > limit
@@ -361,29 +363,34 @@ impl Exchange {
             return self.reply(413, cx, out);
         }
         match route.action {
-            Action::Refuse(status) => self.reply(status, cx, out),
+            Action::NotFound => self.reply(404, cx, out),
+            Action::Denied(status) => self.reply(status, cx, out),
             Action::Handler(handler) => Begun::Handle(handler),
             Action::Forward(id) => {
-                self.forwarding = route.forwarding;
-                self.location = route.location;
+                self.forwarding = Forwarding {
+                    preserve_host: route.preserve_host,
+                    add_headers: route.add_headers,
+                    via: host.forwarding.via,
+                };
                 self.backend = Some(id);
                 let backend = cx.config.backend(id);
                 self.keep_backend = backend.reuse;
                 let upgrade = head.upgrade.filter(|_| head.body == RequestBody::Empty);
                 self.upgrade = upgrade.is_some();
-                if cx.router.has_reverse(cx.config, self.host, self.location) {
-                    self.origin.extend_from_slice(b"http://");
-                    if head.authority.is_empty() {
-                        self.origin.extend_from_slice(host.name.as_bytes());
-                    } else {
-                        self.origin.extend_from_slice(head.authority);
+                if !host.reverse.is_empty() || !route.reverse.is_empty() {
+                    self.reverse = route.reverse;
+                    self.origin.push_str("http://");
+                    // A valid authority is ASCII.
+                    match std::str::from_utf8(head.authority) {
+                        Ok(authority) if !authority.is_empty() => self.origin.push_str(authority),
+                        _ => self.origin.push_str(&host.name),
                     }
                 }
-                let preserved = route.forwarding.preserve_host && !head.authority.is_empty();
+                let preserved = self.forwarding.preserve_host && !head.authority.is_empty();
                 let plan = RequestPlan {
                     target: scratch,
                     host: if preserved { head.authority } else { backend.host_field.as_bytes() },
-                    forwarding: route.forwarding,
+                    forwarding: self.forwarding,
                     authority: head.authority,
                     client: cx.peer.ip(),
                     name: &host.name,
@@ -669,9 +676,8 @@ impl Exchange {
             self.keep_client &= self.encoding != Encoding::UntilClose && self.request.is_done();
             self.keep_client &= cx.may_keep;
         }
-        let router = cx.router;
         let reverse = (!self.origin.is_empty()).then_some(|value: &[u8], out: &mut Vec<u8>| {
-            router.reverse(cx.config, self.host, self.location, value, &self.origin, out)
+            cx.router.rewrite_location(cx.config, self.host, &self.reverse, value, &self.origin, out)
         });
         let mut plan = ResponsePlan {
             encoding: self.encoding,

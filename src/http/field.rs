@@ -366,3 +366,64 @@ pub fn number(digits: &[u8]) -> Option<u64> {
     // Peers that count in signed numbers would take the upper half for negative.
     i64::try_from(number).is_ok().then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case_of_letters() {
+        for (name, want) in [
+            ("host", FieldKind::Host),
+            ("HOST", FieldKind::Host),
+            ("hOsT", FieldKind::Host),
+            ("Hosts", FieldKind::Other),
+            ("Te", FieldKind::Te),
+            ("TRANSFER-ENCODING", FieldKind::TransferEncoding),
+            ("Transfer_Encoding", FieldKind::Other),
+            // 0x20 apart from `-` and `H`, which folding by a bit would take for them.
+            ("content\rlength", FieldKind::Other),
+            ("(ost", FieldKind::Other),
+            ("", FieldKind::Other),
+            ("Proxy-Connection", FieldKind::ProxyConnection),
+            ("X-Forwarded-Server", FieldKind::XForwardedServer),
+            ("X-Forwarded-Port", FieldKind::Other),
+            ("MAX-forwards", FieldKind::MaxForwards),
+            ("HTTP2-Settings", FieldKind::Http2Settings),
+        ] {
+            assert_eq!(FieldKind::of(name.as_bytes()), want, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_and_nothing_else() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("5", Some(5)),
+            ("00000000000000000000000000000005", Some(5)),
+            ("9223372036854775807", Some(i64::MAX as u64)),
+            ("9223372036854775808", None),
+            ("18446744073709551621", None),
+            ("99999999999999999999999999999999999999", None),
+            ("", None),
+            ("+5", None),
+            ("-5", None),
+            (" 5", None),
+            ("5 ", None),
+            ("5.0", None),
+            ("0x5", None),
+            ("5abc", None),
+            ("5, 5", None),
+            ("\u{b}5", None),
+        ] {
+            assert_eq!(number(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists_lose_blanks_and_empty_members() {
+        let list: Vec<&[u8]> = members(b" a ,,\tb c\t, ").collect();
+        assert_eq!(list, [&b"a"[..], b"b c"]);
+        assert_eq!(members(b"").count(), 0);
+    }
+}

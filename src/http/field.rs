@@ -4,7 +4,6 @@
 //! without allocating. Each field is classified once, by length and a comparison that ignores case.
 
 use super::error::Reason;
-use std::ops::Range;
 
 /// The fields that some part of the proxy must know by name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -42,6 +41,7 @@ pub enum FieldKind {
 
 impl FieldKind {
     /// What a field of this name is; [`FieldKind::Other`] if nobody here minds.
+    #[inline]
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };
@@ -180,24 +180,21 @@ impl FieldSlots {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Reason::HeadTooLarge);
         }
-        self.slots.reserve(found.len());
-        for header in found {
-            let name = range_in(bytes, header.name.as_bytes());
-            let value = range_in(bytes, header.value);
-            if name.start > 0 && !bytes[..name.start].ends_with(b"\r\n") {
-                return Err(Reason::BareLf);
-            }
+        let mut ends = bytes.ends_with(b"\r\n\r\n");
+        self.slots.extend(found.iter().map(|header| {
+            let name_at = offset_in(bytes, header.name.as_bytes());
+            ends &= name_at == 0 || bytes.get(name_at.wrapping_sub(2)..name_at) == Some(b"\r\n");
             let kind = FieldKind::of(header.name.as_bytes());
-            self.slots.push(Slot {
-                name_at: name.start as u32,
-                name_len: name.len() as u32,
-                value_at: value.start as u32,
-                value_len: value.len() as u32,
+            Slot {
+                name_at: name_at as u32,
+                name_len: header.name.len() as u32,
+                value_at: offset_in(bytes, header.value) as u32,
+                value_len: header.value.len() as u32,
                 kind,
                 hop: kind.is_hop_by_hop(),
-            });
-        }
-        if bytes.ends_with(b"\r\n\r\n") { Ok(()) } else { Err(Reason::BareLf) }
+            }
+        }));
+        if ends { Ok(()) } else { Err(Reason::BareLf) }
     }
 
     /// As `fill`, for the lines behind the last chunk, of which any may be barred.
@@ -218,10 +215,9 @@ impl FieldSlots {
     }
 }
 
-/// Where `part`, a piece of `whole`, lies in it.
-fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-    start..start.wrapping_add(part.len())
+/// Where `part`, a piece of `whole`, begins in it.
+fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
 }
 
 /// The fields of a head, in the order in which they came.

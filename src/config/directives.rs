@@ -53,7 +53,11 @@ impl Contexts {
         self.join(" or ", |name| name.2)
     }
 
-    fn join(self, between: &str, word: impl Fn(&(Self, &'static str, &'static str)) -> &'static str) -> String {
+    fn join(
+        self,
+        between: &str,
+        word: impl Fn(&(Self, &'static str, &'static str)) -> &'static str,
+    ) -> String {
         Self::NAMES.iter().filter(|name| self.contain(name.0)).map(word).collect::<Vec<_>>().join(between)
     }
 }
@@ -142,11 +146,11 @@ pub enum Treatment {
 }
 
 macro_rules! keys {
-    ($($name:ident),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// A directive or section of the table, to be matched on.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[allow(missing_docs, reason = "each is the directive of the same name; the table explains it")]
-        pub enum Key { $($name),* }
+        pub enum Key { $($(#[$doc])* $name),* }
     };
 }
 
@@ -241,7 +245,13 @@ const fn idle(name: &'static str, usage: &'static str, doc: &'static str, why: &
 }
 
 /// Known by name and refused.
-const fn refused(name: &'static str, contexts: Contexts, usage: &'static str, doc: &'static str, why: &'static str) -> Entry {
+const fn refused(
+    name: &'static str,
+    contexts: Contexts,
+    usage: &'static str,
+    doc: &'static str,
+    why: &'static str,
+) -> Entry {
     Entry {
         treatment: Treatment::Refused(why),
         ..directive(name, Key::NotHonoured, contexts, (0, MANY), usage, doc)
@@ -280,7 +290,11 @@ impl Entry {
     /// `Listen [address:]port [http]`, or `<Location [~] path>`.
     #[must_use]
     pub fn synopsis(&self) -> String {
-        if self.section { format!("<{} {}>", self.name, self.usage) } else { format!("{} {}", self.name, self.usage) }
+        if self.section {
+            format!("<{} {}>", self.name, self.usage)
+        } else {
+            format!("{} {}", self.name, self.usage)
+        }
     }
 
     /// The name as a message shows it: `Listen`, `<Location>`.

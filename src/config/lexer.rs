@@ -199,8 +199,12 @@ impl Logical {
             }
         };
         let first = words.remove(0);
-        if !first.quoted && first.text.starts_with('<') { tag(first, words) } else { Ok(Line::Directive { name: first, args: words }) }
-            .map_err(|fault| vec![fault])
+        if !first.quoted && first.text.starts_with('<') {
+            tag(first, words)
+        } else {
+            Ok(Line::Directive { name: first, args: words })
+        }
+        .map_err(|fault| vec![fault])
     }
 
     /// The line's shape alone, for what a condition leaves out: variables are not looked up, words not judged.
@@ -221,7 +225,7 @@ impl Logical {
         let mut words = Scan { text: &self.text, at: 0 };
         let mut first = "";
         let mut count = 0;
-        while let Some(found) = words.next() {
+        for found in words {
             let word = &self.text[found.start..found.end];
             // `User #1000` names a user by number.
             let number = count == 1
@@ -247,7 +251,8 @@ impl Logical {
         if !self.text.contains("${") {
             return faults;
         }
-        let mut after = Self { file: self.file, text: String::new(), pieces: Vec::new(), comment_goes_on: None };
+        let mut after =
+            Self { file: self.file, text: String::new(), pieces: Vec::new(), comment_goes_on: None };
         let mut at = 0;
         // Copies a stretch as it stands, with every piece border inside it.
         let copy = |after: &mut Self, from: usize, to: usize| {
@@ -395,7 +400,8 @@ impl Iterator for Scan<'_> {
                 match bytes.get(at) {
                     None => break (bytes.len(), Some(first), true),
                     // Only these two are escapes; before anything else a backslash is itself.
-                    Some(b'\\') if matches!(bytes.get(at + 1), Some(&next) if next == b'\\' || next == first as u8) => {
+                    Some(b'\\') if matches!(bytes.get(at + 1), Some(&next) if next == b'\\' || next == first as u8) =>
+                    {
                         at += 2;
                     }
                     Some(&byte) if byte == first as u8 => break (at + 1, Some(first), false),

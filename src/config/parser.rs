@@ -6,7 +6,7 @@
 //! A file is read twice. The first time finds the MPM, by which the second decides `<IfModule mpm_…_module>`
 //! from its first line on; so the line that names it may stand anywhere.
 
-use super::diagnostic::{FileId, Report, Sources, Span, nearest, quoted};
+use super::diagnostic::{Report, Sources, Span, nearest, quoted};
 use super::directives::{self, Key};
 use super::files::{FileKind, Files, expand};
 use super::lexer::{Lexer, Line, Logical, Value, Word};
@@ -167,7 +167,10 @@ impl<'a> Parser<'a> {
             implied: Vec::new(),
             only_implied: false,
             defines: defines.collect(),
-            server_root: options.server_root.as_deref().map_or_else(|| base.to_owned(), |root| base.join(root)),
+            server_root: options
+                .server_root
+                .as_deref()
+                .map_or_else(|| base.to_owned(), |root| base.join(root)),
             open_files: Vec::new(),
             includes: 0,
             frames: Vec::new(),
@@ -189,7 +192,6 @@ impl<'a> Parser<'a> {
                 .hint(format!("a line </{}> is missing", name.text));
         }
     }
-
 
     fn line(&mut self, line: Logical, base: usize) {
         if line.is_comment() {
@@ -304,9 +306,9 @@ impl<'a> Parser<'a> {
             Key::IfDefine => |parser, test, _, _| parser.defines.contains_key(test),
             Key::IfDirective => |_, test, _, _| directives::find(test).is_some(),
             Key::IfSection => |_, test, _, _| directives::find_section(test).is_some(),
-            Key::IfFile => |parser, test, _, _| {
-                parser.files.kind(&parser.server_root.join(test)) == Some(FileKind::File)
-            },
+            Key::IfFile => {
+                |parser, test, _, _| parser.files.kind(&parser.server_root.join(test)) == Some(FileKind::File)
+            }
             Key::IfVersion => {
                 let holds = self.version(name, args);
                 return Some(Decision { holds });
@@ -324,12 +326,13 @@ impl<'a> Parser<'a> {
     fn has_module(&mut self, test: &str, word: &Word, negated: bool) -> bool {
         let Some(mpm) = modules::mpm(test) else {
             let known = modules::is_built_in(test);
-            if !known && modules::feature(test).is_none() {
-                if let Some(near) = nearest(test, modules::names()) {
-                    self.report
-                        .warning(word.span, format!("there is no module {}", quoted(test)))
-                        .hint(format!("did you mean {near}?"));
-                }
+            if !known
+                && modules::feature(test).is_none()
+                && let Some(near) = nearest(test, modules::names())
+            {
+                self.report
+                    .warning(word.span, format!("there is no module {}", quoted(test)))
+                    .hint(format!("did you mean {near}?"));
             }
             return known;
         };
@@ -339,7 +342,12 @@ impl<'a> Parser<'a> {
                     self.only_implied = false;
                     let name = chosen.name();
                     self.report
-                        .note(word.span, format!("the MPM is {name}, since this is the only one that the file has settings for"))
+                        .note(
+                            word.span,
+                            format!(
+                                "the MPM is {name}, since this is the only one that the file has settings for"
+                            ),
+                        )
                         .hint(format!("a line \"MPM {name}\" says so plainly"));
                 }
                 mpm == chosen

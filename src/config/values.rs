@@ -46,7 +46,8 @@ pub fn choice<T: Copy>(word: &str, known: &[(&str, T)]) -> Result<T> {
     }
     let names: Vec<&str> = known.iter().map(|&(name, _)| name).collect();
     let (last, others) = names.split_last().expect("a choice has a word to choose");
-    let wanted = if others.is_empty() { (*last).to_owned() } else { format!("{} or {last}", others.join(", ")) };
+    let wanted =
+        if others.is_empty() { (*last).to_owned() } else { format!("{} or {last}", others.join(", ")) };
     let error = ValueError::new(format!("{} is not {wanted}", quoted(word)));
     Err(match nearest(word, names.iter().copied()) {
         Some(near) if names.len() > 2 => error.hint(format!("did you mean {near}?")),
@@ -152,8 +153,9 @@ pub fn size(word: &str) -> Result<u64> {
         Some(b'g' | b'G') => (&word[..word.len() - 1], 30),
         _ => (word, 0),
     };
-    let value = number(digits)
-        .map_err(|error| if shift == 0 { error } else { ValueError::new(format!("{} is not a size", quoted(word))) })?;
+    let value = number(digits).map_err(|error| {
+        if shift == 0 { error } else { ValueError::new(format!("{} is not a size", quoted(word))) }
+    })?;
     let most = u64::try_from(i64::MAX).unwrap_or(u64::MAX) >> shift;
     if value > most {
         return Err(ValueError::new(format!("{} is too large", quoted(word))));
@@ -232,11 +234,8 @@ fn host_and_port(word: &str) -> Result<(&str, bool, Option<u16>)> {
 }
 
 fn ip(word: &str, bracketed: bool) -> Result<IpAddr> {
-    let address = if bracketed {
-        word.parse().map(IpAddr::V6).ok()
-    } else {
-        word.parse().map(IpAddr::V4).ok()
-    };
+    let address =
+        if bracketed { word.parse().map(IpAddr::V6).ok() } else { word.parse().map(IpAddr::V4).ok() };
     address.ok_or_else(|| {
         let error = ValueError::new(format!("{} is not an address", quoted(word)));
         if word.parse::<Ipv6Addr>().is_ok() {
@@ -252,7 +251,8 @@ fn ip(word: &str, bracketed: bool) -> Result<IpAddr> {
 /// # Errors
 /// Names, missing ports, and what is no address.
 pub fn listen(word: &str) -> Result<Listen> {
-    let any = |port| Listen { address: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), any_family: true };
+    let any =
+        |port| Listen { address: SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), any_family: true };
     if word.bytes().all(|byte| byte.is_ascii_digit()) && !word.is_empty() {
         return port(word).map(any);
     }
@@ -412,7 +412,9 @@ pub fn backend_url(word: &str) -> Result<BackendUrl> {
         }
     }
     let Some(rest) = rest.strip_prefix("//") else {
-        return Err(ValueError::new(format!("{} is not a url", quoted(word))).hint("write http://address:port/"));
+        return Err(
+            ValueError::new(format!("{} is not a url", quoted(word))).hint("write http://address:port/")
+        );
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -426,7 +428,10 @@ pub fn backend_url(word: &str) -> Result<BackendUrl> {
         return Err(ValueError::new("port 0 leads nowhere"));
     }
     if let Some(letter) = path.chars().find(|&letter| letter.is_control() || letter == ' ' || letter == '#') {
-        return Err(ValueError::new(format!("{} has no place in the path of a url", quoted(&letter.to_string()))));
+        return Err(ValueError::new(format!(
+            "{} has no place in the path of a url",
+            quoted(&letter.to_string())
+        )));
     }
     if path.contains('?') {
         return Err(ValueError::new("a query in the url of a backend is not built yet"));
@@ -464,7 +469,8 @@ fn beginning(word: &str) -> Option<IpNet> {
     }
     let mut octets = [0; 4];
     for (octet, part) in octets.iter_mut().zip(&parts) {
-        *octet = if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse().ok()? } else { return None };
+        *octet =
+            if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse().ok()? } else { return None };
     }
     let bits = u8::try_from(parts.len() * 8).ok()?;
     IpNet::new(Ipv4Addr::from(octets).into(), bits).ok()
@@ -513,7 +519,8 @@ pub fn read_timeout(word: &str) -> Result<ReadTimeout> {
     let (times, rate) = match word.split_once(',') {
         None => (word, None),
         Some((times, rate)) => {
-            let Some((_, bytes)) = rate.split_once('=').filter(|(name, _)| name.eq_ignore_ascii_case("MinRate"))
+            let Some((_, bytes)) =
+                rate.split_once('=').filter(|(name, _)| name.eq_ignore_ascii_case("MinRate"))
             else {
                 return Err(ValueError::new(format!("{} is not MinRate=bytes", quoted(rate))));
             };
@@ -525,8 +532,10 @@ pub fn read_timeout(word: &str) -> Result<ReadTimeout> {
         Some((start, most)) => (duration(start)?, Some(wait(most)?)),
     };
     if most.is_some() && rate.is_none() {
-        return Err(ValueError::new("the second time means nothing without a MinRate that extends the first")
-            .hint(format!("write {word},MinRate=500")));
+        return Err(ValueError::new(
+            "the second time means nothing without a MinRate that extends the first",
+        )
+        .hint(format!("write {word},MinRate=500")));
     }
     if most.is_some_and(|most| most <= start) {
         return Err(ValueError::new(format!("in {} the second time must be above the first", quoted(times))));

@@ -23,6 +23,7 @@ mod values;
 
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use load::{Loaded, Options, from_text, load, one_liner, read};
+pub use modules::built_in as built_in_modules;
 pub use summary::{Listed, effective, listing};
 
 #[cfg(test)]

@@ -311,8 +311,8 @@ impl Daemon {
     pub fn status(&self) -> Status {
         let run = ostler(&["status", "-f", &self.home.config().to_string_lossy()]);
         assert_eq!(run.code, Some(0), "ostler status: {run:?}");
-        let busy = number_beside(&run.stdout, "busy");
-        let idle = number_beside(&run.stdout, "idle");
+        let busy = number_before(&run.stdout, "busy");
+        let idle = number_before(&run.stdout, "idle");
         let (Some(busy), Some(idle)) = (busy, idle) else {
             panic!("neither busy nor idle in:\n{}", run.stdout)
         };
@@ -444,12 +444,10 @@ pub fn addresses(line: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// The number that stands directly before or behind `word`: `12 busy`, `busy 12`, `busy: 12`.
-fn number_beside(text: &str, word: &str) -> Option<u32> {
-    let pattern =
-        format!(r"(?i)(?:(\d+)\s+(?:workers?\s+)?{word}\b|\b{word}(?:\s+workers?)?\s*[:=]?\s*(\d+))");
-    let found = regex::Regex::new(&pattern).expect("a literal pattern").captures(text)?;
-    found.get(1).or(found.get(2))?.as_str().parse().ok()
+/// The number that stands before `word`: `12 busy`.
+fn number_before(text: &str, word: &str) -> Option<u32> {
+    let pattern = regex::Regex::new(&format!(r"(\d+) {word}\b")).expect("a literal pattern");
+    pattern.captures(text)?.get(1)?.as_str().parse().ok()
 }
 
 fn pid_of(process: &Child) -> i32 {

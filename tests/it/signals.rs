@@ -90,6 +90,7 @@ under_each_mpm! {
         let mut daemon = Daemon::at(home, &format!("MPM {}\nProxyPass / {}/", mpm.name(), backend.url()));
         let (address, children) = (daemon.address(), daemon.children());
         assert!(!children.is_empty());
+        daemon.tolerate("master");
         kill(Pid::from_raw(daemon.master()), Signal::SIGKILL).expect("it is there");
         daemon.wait_for_end();
         wait_until("no child left", || children.iter().all(|pid| !processes::is_alive(*pid)).then_some(()));

@@ -46,6 +46,7 @@ fn a_dead_daemons_last_state_can_be_read() {
     let backend = Backend::start();
     let mut daemon = Daemon::under(Mpm::Event, &format!("ProxyPass / {}/", backend.url()));
     assert_eq!(daemon.get("/").status, 200);
+    daemon.tolerate("master");
     kill(Pid::from_raw(daemon.master()), Signal::SIGKILL).expect("it is there");
     daemon.wait_for_end();
     let run = ostler(&["status", "-f", &daemon.home().config().to_string_lossy()]);

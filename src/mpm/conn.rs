@@ -256,11 +256,8 @@ impl Conn {
                 self.active.as_ref().is_some_and(|active| active.takes_client_bytes())
             }
         };
-        let client = Wish {
-            fd: self.client.as_fd(),
-            read: client_read && !self.eof,
-            write: !self.backlog.is_empty(),
-        };
+        let client =
+            Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: !self.backlog.is_empty() };
         let upstream = self.active.as_ref().and_then(|active| {
             let link = active.link.as_ref()?;
             let read = !link.connecting && self.backlog.is_empty() && active.exchange.wants_response();
@@ -340,7 +337,10 @@ impl Conn {
             if !self.ready.has(News::CLIENT_READ) {
                 return Step::Blocked;
             }
-            if self.row.is_none() && self.session.phase() == Phase::Idle && child.is_full() && !self.line_up(child, now)
+            if self.row.is_none()
+                && self.session.phase() == Phase::Idle
+                && child.is_full()
+                && !self.line_up(child, now)
             {
                 // The request stays unread in the kernel, and has its place in the line.
                 return Step::Blocked;
@@ -443,7 +443,12 @@ impl Conn {
         scratch.out = out;
         self.ready.0 |= News::CLIENT_READ.0;
         self.count_out(&outcome);
-        if outcome.is_err() { self.abandon(child, scratch, now); Step::Over } else { Step::Moved }
+        if outcome.is_err() {
+            self.abandon(child, scratch, now);
+            Step::Over
+        } else {
+            Step::Moved
+        }
     }
 
     /// A whole head is in `scratch.input[..end]`, other bytes behind it up to `length`.
@@ -573,11 +578,9 @@ impl Conn {
                 self.abandon(child, scratch, now);
                 Step::Over
             }
-            Expiry::Body
-            | Expiry::UpstreamStalled
-            | Expiry::Connect
-            | Expiry::Place
-            | Expiry::Expect => self.exchange_expired(expiry, child, scratch, now),
+            Expiry::Body | Expiry::UpstreamStalled | Expiry::Connect | Expiry::Place | Expiry::Expect => {
+                self.exchange_expired(expiry, child, scratch, now)
+            }
         }
     }
 

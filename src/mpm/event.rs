@@ -251,8 +251,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
         ConnTurn::Over => {
             let mut conn = held.take();
             if let Some(conn) = &mut conn
-                && let Err(payload) =
-                    catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now)))
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now)))
             {
                 child.panicked(&panic_text(payload.as_ref()));
             }

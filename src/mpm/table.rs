@@ -170,11 +170,7 @@ impl<T> Table<T> {
         };
         let chunk = self.chunks[index as usize / CHUNK].get_or_init(|| {
             (0..CHUNK)
-                .map(|_| Slot {
-                    word: AtomicU64::new(0),
-                    granted: AtomicU32::new(0),
-                    held: Mutex::new(None),
-                })
+                .map(|_| Slot { word: AtomicU64::new(0), granted: AtomicU32::new(0), held: Mutex::new(None) })
                 .collect()
         });
         let slot = &chunk[index as usize % CHUNK];
@@ -210,7 +206,9 @@ impl<T> Table<T> {
         let slot = self.known(index);
         let seen = slot
             .word
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some((word & !(STATE | NEWS)) | RUNNING))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                Some((word & !(STATE | NEWS)) | RUNNING)
+            })
             .expect("the closure always gives a value");
         (slot.held.lock().unwrap_or_else(PoisonError::into_inner), news_of(seen))
     }

@@ -85,13 +85,7 @@ fn serve(child: &'static Child, seat: usize) {
 }
 
 /// Waits for a client. `None` once the child is leaving and its listeners are closed.
-fn lead(
-    child: &Child,
-    guard: &Guard<'_>,
-    row: WorkerIndex,
-    events: &mut Events,
-    tid: u32,
-) -> Option<Conn> {
+fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events, tid: u32) -> Option<Conn> {
     let mut waiting: Vec<u32> = Vec::new();
     loop {
         if child.is_leaving() {

@@ -1,6 +1,6 @@
 //! What a child's threads share, and how a child begins and ends.
 
-use super::accept::{Door, Doors};
+use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::lead::Lead;
 use super::orders::{Orders, Word};
@@ -377,12 +377,13 @@ impl Child {
         }
     }
 
-    /// Our end of a connection that came by a listener at `listener`.
-    pub(super) fn local_of(&self, client: &OwnedFd, listener: SocketAddr) -> SocketAddr {
-        if self.needs_local && listener.ip().is_unspecified() {
-            socket::local_address(client.as_fd()).unwrap_or(listener)
+    /// Our end of a new connection. The kernel is asked only where hosts or logs depend on it and the listener is for
+    /// all addresses.
+    pub(super) fn local_of(&self, newcomer: &Newcomer) -> SocketAddr {
+        if self.needs_local && newcomer.local.ip().is_unspecified() {
+            socket::local_address(newcomer.fd.as_fd()).unwrap_or(newcomer.local)
         } else {
-            listener
+            newcomer.local
         }
     }
 

@@ -100,12 +100,11 @@ pub fn run(child: &'static Child) -> ChildExit {
 fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
     let now = child.now();
     match child.doors.accept(place, now.tick()) {
-        Came::Client(client, peer, listener) => {
-            let local = child.local_of(&client, listener);
+        Came::Client(newcomer) => {
             let writer = child.block.worker(ROW);
             writer.moved_by(scratch.tid);
             writer.set_state(WorkerState::Read);
-            Some(Conn::new(Aged { index: 0, age: 0 }, client, peer, local, place, Some(ROW), child, now))
+            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(ROW), child, now))
         }
         Came::Nobody => None,
         Came::Shortage(fault, news) => {

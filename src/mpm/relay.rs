@@ -147,11 +147,11 @@ impl Conn {
             Some(link) if link.connecting => return self.await_connect(active, child, scratch, now),
             Some(_) => {}
         }
-        let sent = self.to_upstream(active, child, scratch, now, moved);
+        let sent = self.feed_upstream(active, child, scratch, now, moved);
         if active.link.is_none() || matches!(sent, Flow::Done | Flow::Dead) {
             return sent;
         }
-        match self.to_client(active, child, scratch, now, moved) {
+        match self.feed_client(active, child, scratch, now, moved) {
             Flow::Blocked if active.exchange.is_tunnel() => self.half_close(active, sent),
             Flow::Blocked => sent,
             got => got,
@@ -334,7 +334,7 @@ impl Conn {
     }
 
     /// The client's bytes to the backend.
-    fn to_upstream(
+    fn feed_upstream(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -432,7 +432,7 @@ impl Conn {
     }
 
     /// The backend's bytes to the client.
-    fn to_client(
+    fn feed_client(
         &mut self,
         active: &mut Active,
         child: &Child,

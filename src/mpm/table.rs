@@ -103,11 +103,14 @@ struct Slot<T> {
 
 /// The connections of a child, by number.
 pub struct Table<T> {
-    chunks: Box<[OnceLock<Box<[Slot<T>]>>]>,
+    chunks: Box<[Chunk<T>]>,
     free: Mutex<Free>,
     live: AtomicU32,
     capacity: u32,
 }
+
+/// Connections whose memory is taken together, once the first of them comes.
+type Chunk<T> = OnceLock<Box<[Slot<T>]>>;
 
 struct Free {
     /// Numbers given back, last in, first out.

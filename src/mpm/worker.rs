@@ -127,12 +127,11 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
 fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn> {
     let now = child.now();
     match child.doors.accept(place, now.tick()) {
-        Came::Client(client, peer, listener) => {
-            let local = child.local_of(&client, listener);
+        Came::Client(newcomer) => {
             let writer = child.block.worker(row);
             writer.moved_by(tid);
             writer.set_state(WorkerState::Read);
-            Some(Conn::new(Aged { index: 0, age: 0 }, client, peer, local, place, Some(row), child, now))
+            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(row), child, now))
         }
         Came::Nobody => None,
         Came::Shortage(fault, news) => {

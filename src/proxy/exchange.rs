@@ -53,6 +53,16 @@ pub struct Arrival<'a> {
     pub limits: &'a HeadLimits,
 }
 
+/// Where a head is worked on; lent by the thread.
+pub struct Desk<'a> {
+    /// Room for its fields.
+    pub slots: &'a mut FieldSlots,
+    /// Room for the rewritten path.
+    pub path: &'a mut Vec<u8>,
+    /// What goes to the client.
+    pub out: &'a mut Gather,
+}
+
 /// What a request wants, once its head has been read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begun {
@@ -314,17 +324,16 @@ impl Exchange {
     }
 
     /// Reads a request's head. `observe` is shown what it says, and which host it is for. Answers of ours go into
-    /// `out`.
+    /// `desk.out`.
     pub fn begin<'b>(
         &mut self,
         bytes: &'b [u8],
         arrival: Arrival<'_>,
-        slots: &mut FieldSlots,
-        scratch: &mut Vec<u8>,
+        desk: Desk<'_>,
         cx: &Context<'_>,
         observe: &mut dyn FnMut(&RequestHead<'b, '_>, HostId),
-        out: &mut Gather,
     ) -> Begun {
+        let Desk { slots, path: scratch, out } = desk;
         let head = match RequestHead::parse(bytes, slots, arrival.limits) {
             Ok(head) => head,
             Err(fault) => return Begun::Refused(Refusal::Malformed(fault)),

@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io;
 use std::mem::size_of;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -498,6 +498,13 @@ impl Board {
             }
         });
         self.header.updated.store(now.0, Relaxed);
+    }
+
+    /// The descriptors that a child must keep until [`Board::protect_others`], and the reader's after it.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let writer = self.writer.borrow();
+        writer.iter().map(AsRawFd::as_raw_fd).chain([self.reader.0.as_raw_fd()]).collect()
     }
 
     /// In a child, right after the fork: everything but its own block becomes read-only, and the descriptor

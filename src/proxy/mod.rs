@@ -1,1 +1,3 @@
-//! To be built.
+//! What to do with a request.
+
+pub mod router;

@@ -76,6 +76,12 @@ pub struct ReverseScope {
 impl ReverseScope {
     const INLINE: usize = 4;
 
+    /// Whether no section has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     fn push(&mut self, location: usize) {
         let location = u32::try_from(location).expect("a configuration has fewer than 2^32 sections");
         match self.first.get_mut(usize::from(self.count)) {

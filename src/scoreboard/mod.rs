@@ -15,7 +15,10 @@ mod file;
 pub mod histogram;
 pub mod layout;
 pub mod life;
+mod read;
 pub mod row;
 pub mod snapshot;
 pub mod state;
+#[cfg(test)]
+pub(crate) mod tests;
 mod words;

@@ -3,12 +3,15 @@
 use crate::config::model::Config;
 use crate::ids::{Generation, ListenerId, SlotIndex};
 use crate::mpm::orders::{Heard, Order, Orders, Word};
+use crate::log::sink::Sink;
+use crate::scoreboard::board::BoardReader;
 use crate::scoreboard::row::ChildBlock;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::privilege::Identity;
 use crate::sys::process::ChildExit;
 use crate::sys::{privilege, signal, socket};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// What a child has from its master.
@@ -20,19 +23,19 @@ pub struct Inheritance {
     /// Its generation.
     pub generation: Generation,
     /// The listening sockets.
-    pub listeners: Vec<(ListenerId, OwnedFd)>,
+    pub listeners: Vec<(ListenerId, OwnedFd, SocketAddr)>,
     /// Its end of the orders socket.
     pub orders: OwnedFd,
     /// Its block of the scoreboard.
     pub block: ChildBlock,
+    /// The whole of it, to be read.
+    pub board: BoardReader,
     /// The error log.
     pub logger: slog::Logger,
-    /// Log targets by number.
-    pub log_fds: Vec<RawFd>,
+    /// What logs go to, by `LogTargetId`.
+    pub logs: Vec<Sink>,
     /// Who to become.
     pub identity: Option<Identity>,
-    /// Random bits, for the jitter of recycling.
-    pub heir_jitter: u64,
 }
 
 /// Serves.
@@ -50,10 +53,10 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
     loop {
         let mut wishes = vec![Wish { fd: orders.as_fd(), read: true, write: false }];
         wishes.push(Wish { fd: term.as_fd(), read: true, write: false });
-        wishes.extend(listeners.iter().map(|(_, fd)| Wish { fd: fd.as_fd(), read: true, write: false }));
+        wishes.extend(listeners.iter().map(|(_, fd, _)| Wish { fd: fd.as_fd(), read: true, write: false }));
         let mut seen = vec![Seen::default(); wishes.len()];
         let _ = poll::wait(&wishes, None, &mut seen);
-        for (_, fd) in &listeners {
+        for (_, fd, _) in &listeners {
             while let Ok((client, _)) = socket::accept(fd.as_fd()) {
                 let text = format!("HTTP/1.0 200 OK\r\n\r\n{}\n", std::process::id());
                 let _ = socket::send(client.as_fd(), text.as_bytes());

@@ -397,7 +397,7 @@ pub enum Require {
 }
 
 /// A server behind us, with the parameters that a `ProxyPass` line gave it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Backend {
     /// Scheme, host and port as shown in logs and status: `http://127.0.0.1:3000`, `unix:/run/app.sock`.
     pub url: String,
@@ -423,7 +423,7 @@ pub struct Backend {
 }
 
 /// Where a backend is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Endpoint {
     /// A name or address, and a port. `addresses` is filled by `check` for a literal address and by the master,
     /// before the first fork, for a name; never empty once children run.

@@ -182,6 +182,9 @@ impl Conn {
     /// Moves on as far as it goes.
     pub fn run(&mut self, news: News, child: &Child, scratch: &mut Scratch, now: Moment) -> Turn {
         self.ready |= news;
+        if let Some(row) = self.row {
+            child.block.worker(row).moved_by(scratch.tid);
+        }
         if news.has(News::ROW) && self.row.is_none() {
             self.row = child.granted_row(self.who);
         }
@@ -353,7 +356,7 @@ impl Conn {
                 }
                 Ok(Some(count)) => have + count,
                 Ok(None) => {
-                    child.give_row_of_idle(self);
+                    child.give_row(self);
                     return Step::Blocked;
                 }
                 Err(error) => {
@@ -382,7 +385,7 @@ impl Conn {
                     self.session.head_bytes(length, now.tick());
                     self.gauge(Gauge::Heads, child);
                 }
-                child.give_row_of_idle(self);
+                child.give_row(self);
                 if child.rows_are_held_by_connections() {
                     self.set_state(WorkerState::Read, child);
                 }
@@ -421,7 +424,7 @@ impl Conn {
         scratch: &mut Scratch,
         now: Moment,
     ) -> Step {
-        let mut active = child.active(scratch, self, now);
+        let mut active = child.active(scratch, now);
         active.bytes_in = length as u64;
         self.session.begin(now.tick());
         self.scan.reset();
@@ -448,7 +451,7 @@ impl Conn {
         self.scan.reset();
         self.session.begin(now.tick());
         child.begun();
-        let mut active = child.active(scratch, self, now);
+        let mut active = child.active(scratch, now);
         active.bytes_in = end as u64;
         let Scratch { input, out, slots, path, date, tid, .. } = scratch;
         out.clear();
@@ -480,11 +483,11 @@ impl Conn {
                 if let Some(row) = self.row {
                     child.block.worker(row).backend(id);
                 }
-                self.gauge(Gauge::Writing, child);
+                self.gauge(Gauge::Exchange, child);
             }
             Begun::Answered => {}
             Begun::Handle(handler) => {
-                child.handle(handler, exchange, &cx, out);
+                child.handle(handler, query_of(&input[..end]), exchange, &cx, out);
             }
             Begun::Refused(refusal) => {
                 child.log_refusal(peer, &refusal);
@@ -653,6 +656,13 @@ pub(super) fn send_gather(fd: BorrowedFd<'_>, input: &[u8], out: &Gather) -> io:
         }
     }
     Ok(sent)
+}
+
+/// The query of a request line that has been read already.
+fn query_of(head: &[u8]) -> Option<&[u8]> {
+    let target = head.split(|byte| *byte == b' ').nth(1)?;
+    let mark = memchr::memchr(b'?', target)?;
+    Some(&target[mark + 1..])
 }
 
 /// How long a wait may take, for poll(2).

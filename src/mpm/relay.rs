@@ -18,7 +18,7 @@ use crate::proxy::pool::Lease;
 use crate::proxy::session::Expiry;
 use crate::sys::socket;
 use nix::errno::Errno;
-use slog::{debug, info};
+use slog::debug;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -336,7 +336,7 @@ impl Conn {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.0 &= !News::UPSTREAM_WRITE.0;
                 }
-                Err(error) => return self.upstream_deaf(active, &error, child, now),
+                Err(error) => return self.upstream_deaf(active, &error, child),
             }
         }
         if !link.backlog.is_empty() {
@@ -385,7 +385,7 @@ impl Conn {
         let sent = if self.ready.has(News::UPSTREAM_WRITE) {
             match send_gather(link.fd.as_fd(), &scratch.input, &scratch.out) {
                 Ok(sent) => sent,
-                Err(error) => return self.upstream_deaf(active, &error, child, now),
+                Err(error) => return self.upstream_deaf(active, &error, child),
             }
         } else {
             0
@@ -402,8 +402,7 @@ impl Conn {
     }
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
-    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child, now: Moment) -> Flow {
-        let _ = now;
+    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "sending to the backend: {error}"; "module" => "proxy");
         if active.exchange.is_tunnel() {
             return Flow::Dead;
@@ -504,12 +503,16 @@ impl Conn {
     }
 
     /// A tunnel holds no worker row under event, and neither idle nor request time-outs hold for it.
-    fn become_tunnel(&mut self, active: &mut Active, child: &Child, now: Moment) {
-        let _ = active;
+    fn become_tunnel(&mut self, active: &Active, child: &Child, now: Moment) {
         self.session.tunnel(now.tick());
         self.gauge(Gauge::Tunnel, child);
         self.again = !self.rest.is_empty();
-        child.give_row_of_tunnel(self, now);
+        if let Some(row) = self.row
+            && !child.rows_are_held_by_connections()
+        {
+            child.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+        }
+        child.give_row(self);
     }
 
     /// The backend has sent its last byte.
@@ -692,7 +695,7 @@ impl Conn {
     fn finish(&mut self, mut active: Box<Active>, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
         let keep = active.exchange.client_may_be_kept();
         child.record(self, &active, keep, now);
-        child.give_row_of_exchange(self, &active, now);
+        child.give_row(self);
         let linger = active.exchange.must_linger() || !self.rest.is_empty();
         active.reset();
         scratch.spare.push(active);
@@ -715,12 +718,9 @@ impl Conn {
                 active.exchange.cut();
             }
             child.record(self, &active, false, now);
-            child.give_row_of_exchange(self, &active, now);
+            child.give_row(self);
             active.reset();
             scratch.spare.push(active);
-            if !tunnel && child.log.is_debug_enabled() {
-                info!(child.log, "exchange cut"; "module" => "proxy", "client" => %Client(self.peer));
-            }
         }
     }
 }

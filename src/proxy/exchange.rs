@@ -194,6 +194,8 @@ pub struct Record {
     pub failure: Option<&'static str>,
     /// Whether the exchange got as far as a head that could be read.
     pub parsed: bool,
+    /// Whether one of our own pages was the answer.
+    pub handled: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -243,6 +245,8 @@ pub struct Exchange {
     encoding: Encoding,
     interims: u8,
     keep_client: bool,
+    /// The client meant to send another request on this connection.
+    wanted_more: bool,
     keep_backend: bool,
     /// What the log will want to know.
     pub record: Record,
@@ -277,6 +281,7 @@ impl Default for Exchange {
             encoding: Encoding::Empty(None),
             interims: 0,
             keep_client: false,
+            wanted_more: false,
             keep_backend: false,
             record: Record::default(),
         }
@@ -327,6 +332,7 @@ impl Exchange {
         self.request_chunked = head.body == RequestBody::Chunked;
         self.idempotent = head.kind.is_idempotent();
         self.wants_trailers = head.accepts_trailers;
+        self.wanted_more = head.persistent;
         self.keep_client = cx.may_keep
             && head.persistent
             && host.keep_alive.enabled
@@ -365,7 +371,10 @@ impl Exchange {
         match route.action {
             Action::NotFound => self.reply(404, cx, out),
             Action::Denied(status) => self.reply(status, cx, out),
-            Action::Handler(handler) => Begun::Handle(handler),
+            Action::Handler(handler) => {
+                self.record.handled = true;
+                Begun::Handle(handler)
+            }
             Action::Forward(id) => {
                 self.forwarding = Forwarding {
                     preserve_host: route.preserve_host,
@@ -474,10 +483,11 @@ impl Exchange {
     }
 
     /// Whether the client may have sent, or be sending, more than we have read: closing at once could reset the
-    /// connection before it has read our answer.
+    /// connection before it has read our answer. A client that said itself that this is its last request sends
+    /// no more.
     #[must_use]
     pub fn must_linger(&self) -> bool {
-        !self.request.is_done() || !self.record.parsed || self.record.failure.is_some()
+        !self.request.is_done() || !self.record.parsed || self.wanted_more
     }
 
     /// Whether the backend's connection may serve another request after this one.

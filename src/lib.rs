@@ -29,6 +29,7 @@
 //! 8. Readiness is said, not slept for: the daemon writes its bound addresses once it serves.
 //! 9. EPOLL_CTL_DEL comes before close or sendmsg of any descriptor that another process may hold.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;

@@ -1,1 +1,3 @@
-//! To be built.
+//! The child: moves bytes.
+
+pub mod orders;

@@ -1,1 +1,18 @@
-//! To be built.
+//! The kernel: the only room with libc and `unsafe`.
+//!
+//! Thin and boring on purpose. A function here asks the kernel one thing, retries what a signal interrupted,
+//! and gives back a type that cannot be misread. What to do with the answer is decided on other floors.
+//!
+//! Every descriptor made here is close-on-exec from birth, and every socket non-blocking.
+
+pub mod epoll;
+pub mod fd;
+pub mod lock;
+pub mod poll;
+pub mod privilege;
+pub mod process;
+pub mod random;
+pub mod signal;
+pub mod socket;
+pub mod time;
+pub mod title;

@@ -1,0 +1,151 @@
+//! Descriptors that are no sockets: event counters, pipes, the standard streams.
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::eventfd::EfdFlags;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// An eventfd: many threads may wait for it in their polls, any may signal it.
+///
+/// It stays readable until it is cleared, so that nobody who looks late misses it.
+#[derive(Debug)]
+pub struct EventFd(nix::sys::eventfd::EventFd);
+
+impl EventFd {
+    /// One that has not been signalled yet.
+    ///
+    /// # Errors
+    /// If no descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Self(nix::sys::eventfd::EventFd::from_value_and_flags(0, flags)?))
+    }
+
+    /// Makes it readable. A counter that is full is readable already, so nothing can go wrong.
+    pub fn signal(&self) {
+        while let Err(Errno::EINTR) = self.0.write(1) {}
+    }
+
+    /// Makes it unreadable, and tells whether it was readable.
+    pub fn clear(&self) -> bool {
+        loop {
+            match self.0.read() {
+                Ok(_) => return true,
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A pipe: what is written to the second is read from the first. Both block.
+///
+/// # Errors
+/// If no descriptor is left.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// read(2) into `bytes`; 0 is the end.
+///
+/// # Errors
+/// As read(2), except EINTR.
+pub fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match nix::unistd::read(fd, bytes) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// write(2) of `bytes`, once: how many went is for the caller to look at.
+///
+/// # Errors
+/// As write(2), except EINTR.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match nix::unistd::write(fd, bytes) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Opens descriptors 0, 1 and 2 on /dev/null where they are closed, so that no file or socket of ours lands
+/// on a number that some library writes to.
+///
+/// # Errors
+/// If /dev/null cannot be opened.
+pub fn ensure_standard_streams() -> io::Result<()> {
+    loop {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        if null.as_raw_fd() > libc::STDERR_FILENO {
+            return Ok(());
+        }
+        // The lowest free number was one of the three: it stays open for good. Being CLOEXEC does no harm,
+        // since `Command` makes its own three for the programs it starts.
+        std::mem::forget(null);
+    }
+}
+
+/// Points standard input and output, and standard error too if `error` is set, at /dev/null.
+///
+/// # Errors
+/// If /dev/null cannot be opened.
+pub fn silence_standard_streams(error: bool) -> io::Result<()> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    if error {
+        nix::unistd::dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+/// A second descriptor, CLOEXEC, of the same open file.
+///
+/// # Errors
+/// If no descriptor is left.
+pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    fd.try_clone_to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stays_until_it_is_cleared() {
+        let event = EventFd::new().unwrap();
+        assert!(!event.clear());
+        event.signal();
+        event.signal();
+        assert!(event.clear());
+        assert!(!event.clear());
+    }
+
+    #[test]
+    fn a_pipe_carries_bytes_and_then_its_end() {
+        let (reader, writer) = pipe().unwrap();
+        assert_eq!(write(writer.as_fd(), b"ready").unwrap(), 5);
+        drop(writer);
+        let mut bytes = [0; 16];
+        assert_eq!(read(reader.as_fd(), &mut bytes).unwrap(), 5);
+        assert_eq!(read(reader.as_fd(), &mut bytes).unwrap(), 0);
+    }
+}

@@ -1,0 +1,48 @@
+//! Advisory write locks on whole files (fcntl, POSIX).
+//!
+//! Of a process, not of a descriptor: children do not inherit one, it goes when its owner dies however it
+//! dies, and also when its owner closes *any* descriptor of that file. So a file that is locked is opened once
+//! and kept.
+
+use crate::ids::ChildPid;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Takes the lock, unless another process has it: then `false`.
+///
+/// # Errors
+/// If the file was not opened for writing, or its file system knows no locks.
+pub fn try_lock(file: BorrowedFd<'_>) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_SETLK(&whole_file())) {
+        Ok(_) => Ok(true),
+        Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who holds the lock: another process, or `None`. Our own lock does not count.
+///
+/// # Errors
+/// If the file system knows no locks.
+pub fn holder(file: BorrowedFd<'_>) -> io::Result<Option<ChildPid>> {
+    let mut lock = whole_file();
+    fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
+    if i32::from(lock.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    // 0 would be a process of another pid namespace: it has no number here.
+    Ok(ChildPid::new(lock.l_pid))
+}
+
+fn whole_file() -> libc::flock {
+    let small = |number: i32| i16::try_from(number).expect("the kernel's lock constants fit a short");
+    libc::flock {
+        l_type: small(libc::F_WRLCK),
+        l_whence: small(libc::SEEK_SET),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}

@@ -1,0 +1,276 @@
+//! Processes: forking, reaping, signalling, and leaving the terminal.
+
+use super::signal::{self, Signal};
+use crate::ids::ChildPid;
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a child leaves with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ChildExit(pub i32);
+
+impl ChildExit {
+    /// It was told to go, or had served its number of requests.
+    pub const OK: Self = Self(0);
+    /// The machine is short of something (threads, descriptors); it may work later. httpd's CHILDSICK.
+    pub const SICK: Self = Self(7);
+    /// It cannot work with this configuration or on this machine. httpd's CHILDFATAL.
+    pub const FATAL: Self = Self(15);
+    /// A panic reached its first function: a bug of ours.
+    pub const PANIC: Self = Self(101);
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Death {
+    /// By itself, with this status, `0..=255`.
+    Exited(i32),
+    /// By a signal.
+    Killed {
+        /// The signal's number.
+        signal: i32,
+        /// Whether it left a core.
+        core: bool,
+    },
+}
+
+/// Forks. The child runs `body` and leaves by `_exit`: it never returns into the master's code.
+///
+/// In the child, `body` runs with the master's signal handlers gone; PIPE, XFSZ, HUP, INT, QUIT, USR1, USR2 and
+/// WINCH ignored; TERM blocked, to be read from [`signal::terminate_descriptor`]; all others at their default.
+///
+/// # Errors
+/// EAGAIN if the user may have no more processes, ENOMEM.
+pub fn spawn_child(body: impl FnOnce() -> ChildExit) -> io::Result<ChildPid> {
+    let mask = signal::block_all();
+    // SAFETY: the master has one thread (invariant 2), so the child inherits no lock that another thread held,
+    // and `body` may allocate.
+    let forked = unsafe { libc::fork() };
+    match forked {
+        0 => {
+            signal::enter_child();
+            let exit = catch_unwind(AssertUnwindSafe(body)).unwrap_or(ChildExit::PANIC);
+            leave(exit.0)
+        }
+        -1 => {
+            let error = io::Error::last_os_error();
+            signal::restore(&mask);
+            Err(error)
+        }
+        pid => {
+            signal::restore(&mask);
+            Ok(ChildPid::new(pid).expect("fork returns -1, 0 or the number of a child"))
+        }
+    }
+}
+
+/// Leaves at once: no destructor, no exit handler and no buffer of a forked process belongs to it.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: takes no pointer and does not return. `exit` would run the exit handlers of the process that we
+    // were forked from a second time.
+    unsafe { libc::_exit(status) }
+}
+
+/// Which side of [`split`] one is on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// The one that called, with the new one's number.
+    Parent(ChildPid),
+    /// The new one.
+    Child,
+}
+
+/// Forks, and both sides go on. For detaching from the terminal only, before there is anything to share.
+///
+/// # Errors
+/// As [`spawn_child`].
+pub fn split() -> io::Result<Side> {
+    // SAFETY: called while the process has one thread, as `spawn_child`; the child goes on with memory of its own.
+    let forked = unsafe { libc::fork() };
+    match forked {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(ChildPid::new(pid).expect("fork returns -1, 0 or the number of a child"))),
+    }
+}
+
+/// Leads a new session, without a controlling terminal.
+///
+/// # Errors
+/// EPERM if we lead a process group already.
+pub fn new_session() -> io::Result<()> {
+    nix::unistd::setsid()?;
+    Ok(())
+}
+
+/// Whether the process has a controlling terminal, whose resizing would send it WINCH.
+#[must_use]
+pub fn has_controlling_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// A child that has ended, or `None` if none has (also if we have no child at all). To be called until `None`,
+/// because signals merge: one CHLD may stand for many.
+///
+/// # Errors
+/// None that Linux documents; passed on rather than hidden.
+pub fn reap() -> io::Result<Option<(ChildPid, Death)>> {
+    loop {
+        let (pid, death) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) => (pid, Death::Exited(status)),
+            Ok(WaitStatus::Signaled(pid, signal, core)) => {
+                (pid, Death::Killed { signal: signal as i32, core })
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        return Ok(Some((ChildPid::new(pid.as_raw()).expect("only children are waited for"), death)));
+    }
+}
+
+/// Waits until this child has ended. For the short-lived ones of [`split`] only: it blocks.
+///
+/// # Errors
+/// ECHILD if it is not our child.
+pub fn wait_for(pid: ChildPid) -> io::Result<Death> {
+    loop {
+        match waitpid(Pid::from_raw(pid.as_raw()), None) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(Death::Exited(status)),
+            Ok(WaitStatus::Signaled(_, signal, core)) => {
+                return Ok(Death::Killed { signal: signal as i32, core });
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Sends `signal` to one process.
+///
+/// # Errors
+/// ESRCH if it is gone, EPERM if it is not ours.
+pub fn kill(pid: ChildPid, signal: Signal) -> io::Result<()> {
+    nix::sys::signal::kill(Pid::from_raw(pid.as_raw()), signal)?;
+    Ok(())
+}
+
+/// Whether a process of this number exists, ours or not.
+#[must_use]
+pub fn is_alive(pid: ChildPid) -> bool {
+    !matches!(nix::sys::signal::kill(Pid::from_raw(pid.as_raw()), None), Err(Errno::ESRCH))
+}
+
+/// The kernel's number of the calling thread.
+#[must_use]
+pub fn gettid() -> u32 {
+    nix::unistd::gettid().as_raw().unsigned_abs()
+}
+
+/// How many threads this process has.
+///
+/// # Errors
+/// If /proc is not mounted.
+pub fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// How many cores this process may use, at least 1.
+#[must_use]
+pub fn allowed_cores() -> usize {
+    let this_thread = Pid::from_raw(0);
+    let count = sched_getaffinity(this_thread)
+        .map_or(1, |cores| (0..CpuSet::count()).filter(|&core| cores.is_set(core).unwrap_or(false)).count());
+    count.max(1)
+}
+
+/// The name of a signal, `SIGSEGV`, or `signal 40` for those without one.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll::{self, Seen, Wish};
+    use std::os::fd::AsFd;
+
+    fn run(body: impl FnOnce() -> ChildExit) -> Death {
+        wait_for(spawn_child(body).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_child_leaves_with_what_its_body_says() {
+        for exit in [ChildExit::OK, ChildExit::SICK, ChildExit::FATAL, ChildExit(200)] {
+            assert_eq!(run(|| exit), Death::Exited(exit.0));
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_child_ends_there() {
+        // resume_unwind: no message, whose printing would take a lock that another test's thread may hold.
+        let death = run(|| std::panic::resume_unwind(Box::new(())));
+        assert_eq!(death, Death::Exited(ChildExit::PANIC.0));
+    }
+
+    #[test]
+    fn a_child_hears_term_as_a_descriptor_and_ignores_what_groups_are_sent() {
+        let death = run(|| {
+            let me = ChildPid::new(nix::unistd::getpid().as_raw()).expect("a process has a positive number");
+            for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGWINCH, Signal::SIGTERM]
+            {
+                if kill(me, signal).is_err() {
+                    return ChildExit(1);
+                }
+            }
+            let Ok(terminate) = signal::terminate_descriptor() else { return ChildExit(2) };
+            let mut seen = [Seen::default()];
+            let wish = Wish { fd: terminate.as_fd(), read: true, write: false };
+            let count = poll::wait(&[wish], None, &mut seen);
+            if count.is_ok_and(|count| count == 1) { ChildExit::OK } else { ChildExit(3) }
+        });
+        assert_eq!(death, Death::Exited(0));
+    }
+
+    #[test]
+    fn every_child_is_reaped_and_its_death_told() {
+        // In a process of its own, for waiting for any child would steal those of other tests.
+        let death = run(|| {
+            let victim = spawn_child(|| {
+                let mut nothing = [];
+                let _ = poll::wait(&[], None, &mut nothing);
+                ChildExit::OK
+            });
+            let Ok(victim) = victim else { return ChildExit(1) };
+            if !matches!(reap(), Ok(None)) || kill(victim, Signal::SIGKILL).is_err() {
+                return ChildExit(2);
+            }
+            loop {
+                match reap() {
+                    Ok(None) => std::thread::yield_now(),
+                    Ok(Some((pid, Death::Killed { signal: 9, core: false }))) if pid == victim => break,
+                    _ => return ChildExit(3),
+                }
+            }
+            if matches!(reap(), Ok(None)) { ChildExit::OK } else { ChildExit(4) }
+        });
+        assert_eq!(death, Death::Exited(0));
+    }
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!(signal_name(11), "SIGSEGV");
+        assert_eq!(signal_name(64), "signal 64");
+    }
+
+    #[test]
+    fn there_is_a_core_and_a_thread() {
+        assert!(allowed_cores() >= 1);
+        assert!(threads().unwrap() >= 1);
+    }
+}

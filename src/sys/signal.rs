@@ -1,0 +1,117 @@
+//! Signals: blocked, ignored, or read from a descriptor. No code of ours runs in signal context.
+//!
+//! The master hears them as bytes in a pipe (signal-hook's handler writes one), so that they are one more
+//! source of its poll. A child ignores what a terminal or a service manager sends to whole groups, and has
+//! TERM blocked in every thread, to be read from [`terminate_descriptor`].
+
+use mio::net::UnixStream;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+use std::io;
+use std::os::fd::OwnedFd;
+
+pub use nix::sys::signal::Signal;
+
+/// What a process that forks from the master ignores from its first moment.
+///
+/// PIPE and XFSZ are answered as errors of the write instead. The others reach whole groups (Ctrl-C in a
+/// terminal, a service manager): the master hears them and tells its children by their orders sockets.
+const IGNORED_BY_CHILDREN: [Signal; 8] = [
+    Signal::SIGPIPE,
+    Signal::SIGXFSZ,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+/// Signals as a source for a mio poll.
+#[derive(Debug)]
+pub struct SignalPipe(SignalDelivery<UnixStream, SignalOnly>);
+
+impl SignalPipe {
+    /// From now on, these signals arrive here and do nothing else.
+    ///
+    /// # Errors
+    /// If no descriptor is left.
+    pub fn new(signals: &[Signal]) -> io::Result<Self> {
+        let (reader, writer) = UnixStream::pair()?;
+        let numbers = signals.iter().map(|&signal| signal as i32);
+        let writer = OwnedFd::from(writer);
+        Ok(Self(SignalDelivery::with_pipe(reader, writer, SignalOnly, numbers)?))
+    }
+
+    /// What to register with a poll, for readability.
+    pub fn source(&mut self) -> &mut UnixStream {
+        self.0.get_read_mut()
+    }
+
+    /// Which signals came since the last call. Several of one kind count once, as the kernel has it.
+    pub fn pending(&mut self) -> Vec<Signal> {
+        self.0.pending().filter_map(|number| Signal::try_from(number).ok()).collect()
+    }
+}
+
+/// The signals a thread had blocked before [`block_all`].
+#[derive(Debug)]
+pub struct Mask(SigSet);
+
+/// Blocks every signal in the calling thread, and says what was blocked before.
+#[must_use]
+pub fn block_all() -> Mask {
+    let mut before = SigSet::empty();
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))
+        .expect("the sets are ours, and SIG_SETMASK is a way that the kernel knows");
+    Mask(before)
+}
+
+/// Blocks again exactly what was blocked before [`block_all`].
+pub fn restore(mask: &Mask) {
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask.0), None)
+        .expect("the set is ours, and SIG_SETMASK is a way that the kernel knows");
+}
+
+/// Ignores PIPE and XFSZ, as the master does: a write that fails says so itself.
+pub fn ignore_write_faults() {
+    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        dispose(signal, SigHandler::SigIgn);
+    }
+}
+
+/// The first steps of a forked child, which has every signal blocked: takes the master's handlers away, then
+/// unblocks everything but TERM, which it will read from [`terminate_descriptor`].
+pub(super) fn enter_child() {
+    for signal in [Signal::SIGTERM, Signal::SIGCHLD] {
+        dispose(signal, SigHandler::SigDfl);
+    }
+    for signal in IGNORED_BY_CHILDREN {
+        dispose(signal, SigHandler::SigIgn);
+    }
+    let mut terminate = SigSet::empty();
+    terminate.add(Signal::SIGTERM);
+    restore(&Mask(terminate));
+}
+
+/// For a child: a non-blocking descriptor that is readable once TERM has come. It needs no reading: a TERM that
+/// stays pending stays readable, for every poll of the process.
+///
+/// # Errors
+/// If no descriptor is left.
+pub fn terminate_descriptor() -> io::Result<OwnedFd> {
+    let mut terminate = SigSet::empty();
+    terminate.add(Signal::SIGTERM);
+    let descriptor = SignalFd::with_flags(&terminate, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    Ok(descriptor.into())
+}
+
+fn dispose(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the new disposition is to ignore or the default, so no code of ours can run in signal context;
+    // the old one is not looked at.
+    unsafe { nix::sys::signal::sigaction(signal, &action) }
+        .expect("only KILL, STOP and numbers out of range are refused");
+}

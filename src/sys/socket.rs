@@ -1,0 +1,359 @@
+//! Sockets: listening, accepting, connecting, moving bytes. All non-blocking and CLOEXEC from birth.
+//!
+//! Calls that a signal interrupts are made again here; `WouldBlock` is the caller's to handle.
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// How to listen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListenOptions {
+    /// Connections that the kernel holds until they are accepted; it caps this at `net.core.somaxconn`.
+    pub backlog: u32,
+    /// For an IPv6 wildcard address: IPv4 clients too.
+    pub any_family: bool,
+    /// SO_SNDBUF of accepted connections in bytes; `None` is the system's.
+    pub send_buffer: Option<u32>,
+    /// SO_RCVBUF of accepted connections in bytes; `None` is the system's.
+    pub receive_buffer: Option<u32>,
+}
+
+/// A socket that listens on `address`; accepted ones inherit TCP_NODELAY, SO_KEEPALIVE and the buffer sizes.
+///
+/// # Errors
+/// EADDRINUSE, EACCES (a port below 1024 without root), EADDRNOTAVAIL, EAFNOSUPPORT (no IPv6).
+pub fn listen(address: &SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = stream(Domain::for_address(*address), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!options.any_family)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    socket.bind(&SockAddr::from(*address))?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// The next connection of `listener`, and who is at its other end.
+///
+/// # Errors
+/// `WouldBlock` if there is none; EMFILE, ENFILE, ENOBUFS, ENOMEM if the machine is short of something; the
+/// connection's own fault (ECONNABORTED, EPROTO and the network's) if it died in the queue.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    loop {
+        let mut accepted = -1;
+        // SAFETY: the closure either fails or has the kernel fill in an address and its length.
+        let address = unsafe {
+            SockAddr::try_init(|storage, length| {
+                accepted = libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags);
+                if accepted < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+            })
+        };
+        let address = match address {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?.1,
+        };
+        // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
+        let socket = unsafe { OwnedFd::from_raw_fd(accepted) };
+        let peer = address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        return Ok((socket, peer));
+    }
+}
+
+/// How far a connect has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Connecting {
+    /// Connected.
+    Done,
+    /// The socket becomes writable when it is decided; then ask [`connect_outcome`].
+    InProgress,
+}
+
+/// Begins to connect to `address`, with TCP_NODELAY, and SO_KEEPALIVE if `keepalive`.
+///
+/// # Errors
+/// What connect(2) says at once: ECONNREFUSED on loopback, ENETUNREACH, EADDRNOTAVAIL (no local port left).
+pub fn connect_tcp(address: &SocketAddr, keepalive: bool) -> io::Result<(OwnedFd, Connecting)> {
+    let socket = stream(Domain::for_address(*address), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if keepalive {
+        socket.set_keepalive(true)?;
+    }
+    connect(socket, &SockAddr::from(*address))
+}
+
+/// Begins to connect to the stream socket at `path`.
+///
+/// # Errors
+/// ENOENT, ECONNREFUSED, EACCES; `WouldBlock` if its backlog is full, which nothing will tell the end of.
+pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Connecting)> {
+    let address = SockAddr::unix(path)?;
+    connect(stream(Domain::UNIX, None)?, &address)
+}
+
+fn connect(socket: Socket, address: &SockAddr) -> io::Result<(OwnedFd, Connecting)> {
+    let progress = match socket.connect(address) {
+        Ok(()) => Connecting::Done,
+        // An interrupted connect goes on by itself, as one in progress does.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
+            Connecting::InProgress
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((socket.into(), progress))
+}
+
+/// How a connect ended that was in progress. Asking takes the answer away.
+///
+/// # Errors
+/// Why it failed.
+pub fn connect_outcome(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).take_error()?.map_or(Ok(()), Err)
+}
+
+/// recv(2) into `buf`; 0 is the other side's end.
+///
+/// # Errors
+/// `WouldBlock`, or why the connection is broken.
+pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    retry(|| nix::sys::socket::recv(fd.as_raw_fd(), buf, MsgFlags::empty()))
+}
+
+/// What a look at a connection shows, without taking anything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peek {
+    /// Open, and nothing to read.
+    Quiet,
+    /// Bytes wait.
+    Readable,
+    /// The other side has closed or reset it.
+    Closed,
+}
+
+/// Looks whether a connection has bytes or has been closed, without taking anything.
+///
+/// # Errors
+/// Any but those that mean a broken connection, which are [`Peek::Closed`].
+pub fn peek(fd: BorrowedFd<'_>) -> io::Result<Peek> {
+    let mut byte = [0];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    match retry(|| nix::sys::socket::recv(fd.as_raw_fd(), &mut byte, flags)) {
+        Ok(0) => Ok(Peek::Closed),
+        Ok(_) => Ok(Peek::Readable),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN) => Ok(Peek::Quiet),
+            Some(
+                libc::ECONNRESET | libc::ETIMEDOUT | libc::EPIPE | libc::EHOSTUNREACH | libc::ENETUNREACH,
+            ) => Ok(Peek::Closed),
+            _ => Err(error),
+        },
+    }
+}
+
+/// send(2) of `bytes` without SIGPIPE; returns how many the kernel took.
+///
+/// # Errors
+/// `WouldBlock`, `BrokenPipe`, `ConnectionReset`, or why else the connection is broken.
+pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    retry(|| nix::sys::socket::send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL))
+}
+
+/// writev(2) of `parts`; returns how many bytes the kernel took. SIGPIPE must be ignored, as it is in children.
+///
+/// # Errors
+/// As [`send`].
+pub fn write_vectored(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    retry(|| nix::sys::uio::writev(fd, parts))
+}
+
+/// Says that no more will be written; the other side may go on.
+///
+/// # Errors
+/// `NotConnected` if the connection is gone already.
+pub fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).shutdown(Shutdown::Write)
+}
+
+/// Our own end's address: for a listener on port 0, the port that the kernel chose.
+///
+/// # Errors
+/// For a socket that is not of the internet.
+pub fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    SockRef::from(&fd).local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// Two connected sockets that keep the borders of messages (SOCK_SEQPACKET): orders go over them.
+///
+/// # Errors
+/// If no descriptor is left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    Ok(nix::sys::socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+/// Makes a listener deaf to new connections (they see lost packets and try again), while those under way are
+/// still completed: so that it can be accepted empty, then closed, and nobody is reset.
+///
+/// # Errors
+/// EPERM where the filter has been locked.
+pub fn drop_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
+    // Classic BPF; the packet begins with the TCP header, whose byte 13 holds the flags.
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    let op = |code: u32, jump_false: u8, k: u32| {
+        SockFilter::new(u16::try_from(code).expect("BPF codes have 16 bits"), 0, jump_false, k)
+    };
+    let filter = [
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 13),
+        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, SYN | ACK),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, SYN),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0),
+        op(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+    ];
+    SockRef::from(&listener).attach_filter(&filter)
+}
+
+fn stream(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
+    Socket::new(domain, Type::STREAM.nonblocking(), protocol)
+}
+
+fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll::{self, Seen, Wish};
+    use std::os::fd::AsFd;
+
+    const OPTIONS: ListenOptions =
+        ListenOptions { backlog: 16, any_family: false, send_buffer: None, receive_buffer: None };
+
+    fn until(fd: &OwnedFd, write: bool) {
+        let wish = Wish { fd: fd.as_fd(), read: !write, write };
+        poll::wait(&[wish], None, &mut [Seen::default()]).unwrap();
+    }
+
+    fn connected() -> (OwnedFd, OwnedFd) {
+        let listener = listen(&"127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
+        let address = local_address(listener.as_fd()).unwrap();
+        assert_ne!(address.port(), 0);
+        let (client, progress) = connect_tcp(&address, true).unwrap();
+        if progress == Connecting::InProgress {
+            until(&client, true);
+        }
+        connect_outcome(client.as_fd()).unwrap();
+        until(&listener, false);
+        let (server, peer) = accept(listener.as_fd()).unwrap();
+        assert_eq!(peer, local_address(client.as_fd()).unwrap());
+        assert_eq!(accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        (client, server)
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_what_the_listener_was_told() {
+        let (_client, server) = connected();
+        let server = SockRef::from(&server);
+        assert!(server.tcp_nodelay().unwrap());
+        assert!(server.keepalive().unwrap());
+        assert!(server.nonblocking().unwrap());
+    }
+
+    #[test]
+    fn bytes_and_ends_arrive() {
+        let (client, server) = connected();
+        let mut bytes = [0; 16];
+        assert_eq!(recv(server.as_fd(), &mut bytes).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(peek(server.as_fd()).unwrap(), Peek::Quiet);
+
+        assert_eq!(send(client.as_fd(), b"one ").unwrap(), 4);
+        let parts = [IoSlice::new(b"two "), IoSlice::new(b"three")];
+        assert_eq!(write_vectored(client.as_fd(), &parts).unwrap(), 9);
+        shutdown_write(client.as_fd()).unwrap();
+        until(&server, false);
+        assert_eq!(peek(server.as_fd()).unwrap(), Peek::Readable);
+        let mut read = Vec::new();
+        loop {
+            match recv(server.as_fd(), &mut bytes) {
+                Ok(0) => break,
+                Ok(count) => read.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => until(&server, false),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(read, b"one two three");
+        assert_eq!(peek(server.as_fd()).unwrap(), Peek::Closed);
+    }
+
+    #[test]
+    fn a_refused_connection_says_so() {
+        let listener = listen(&"127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
+        let address = local_address(listener.as_fd()).unwrap();
+        drop(listener);
+        let refused = match connect_tcp(&address, false) {
+            Err(error) => error,
+            Ok((fd, Connecting::Done)) => panic!("connected to nobody: {fd:?}"),
+            Ok((fd, Connecting::InProgress)) => {
+                until(&fd, true);
+                connect_outcome(fd.as_fd()).unwrap_err()
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let missing = connect_unix(Path::new("/nonexistent/socket")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_taken_address_is_refused() {
+        let listener = listen(&"127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
+        let address = local_address(listener.as_fd()).unwrap();
+        assert_eq!(listen(&address, &OPTIONS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_pair_keeps_messages_apart() {
+        let (one, other) = pair().unwrap();
+        assert_eq!(send(one.as_fd(), b"first").unwrap(), 5);
+        assert_eq!(send(one.as_fd(), b"second").unwrap(), 6);
+        let mut bytes = [0; 16];
+        assert_eq!(recv(other.as_fd(), &mut bytes).unwrap(), 5);
+        assert_eq!(recv(other.as_fd(), &mut bytes).unwrap(), 6);
+        drop(one);
+        assert_eq!(recv(other.as_fd(), &mut bytes).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_deaf_listener_still_hands_out_what_was_queued() {
+        let listener = listen(&"127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
+        let address = local_address(listener.as_fd()).unwrap();
+        let (early, _) = connect_tcp(&address, false).unwrap();
+        until(&early, true);
+        drop_new_connections(listener.as_fd()).unwrap();
+        let (_late, progress) = connect_tcp(&address, false).unwrap();
+        assert_eq!(progress, Connecting::InProgress, "its first packet is lost");
+        until(&listener, false);
+        let (server, _) = accept(listener.as_fd()).unwrap();
+        assert_eq!(send(early.as_fd(), b"served").unwrap(), 6);
+        until(&server, false);
+        assert_eq!(accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -41,7 +41,8 @@ fn sources() -> Vec<Source> {
         .iter()
         .map(|path| {
             let name = path.strip_prefix(&src).expect("it was found there").display().to_string();
-            let room = name.split('/').next().expect("split yields one piece").trim_end_matches(".rs").to_owned();
+            let room =
+                name.split('/').next().expect("split yields one piece").trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(path).expect("sources are UTF-8");
             Source { name, room, code: code_only(&text) }
         })

@@ -311,3 +311,18 @@ fn paths_are_found_in_every_form() {
     assert_eq!(rooms_named(code, "crate"), want);
     assert_eq!(lines_with("unsafe { }\nunsafe_code\nan unsafe\ndbg!(x)", "unsafe"), [1, 3]);
 }
+
+#[test]
+fn the_readme_shows_the_map_of_the_house() {
+    let library = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs is there");
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README is there");
+    let rows: Vec<String> = library
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "))
+        .map(|row| format!("| {}", row.replace("[`", "`").replace("`]", "`")))
+        .collect();
+    assert!(rows.len() >= 9, "the map in lib.rs was not understood: {rows:?}");
+    for row in rows {
+        assert!(readme.lines().any(|line| line == row), "the README's map lacks: {row}");
+    }
+}

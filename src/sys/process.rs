@@ -7,6 +7,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a child leaves with.
@@ -65,6 +66,50 @@ pub fn spawn_child(body: impl FnOnce() -> ChildExit) -> io::Result<ChildPid> {
             signal::restore(&mask);
             Ok(ChildPid::new(pid).expect("fork returns -1, 0 or the number of a child"))
         }
+    }
+}
+
+/// As [`spawn_child`], but first closes every descriptor in the child except 0, 1, 2 and those in `keep`.
+///
+/// What the master owns (its poll, its signals, the other children's orders) must not live on in a child: a
+/// held orders socket would hide the master's death, a held listener keep its address. Since `body` never
+/// returns into the master's code, nobody uses or closes those numbers again.
+///
+/// # Errors
+/// As [`spawn_child`].
+pub fn spawn_child_keeping(keep: &[RawFd], body: impl FnOnce() -> ChildExit) -> io::Result<ChildPid> {
+    let mut keep: Vec<RawFd> = keep.to_vec();
+    keep.sort_unstable();
+    spawn_child(move || {
+        close_all_but(&keep);
+        body()
+    })
+}
+
+/// Closes every descriptor above 2 that is not in `keep`, which is sorted.
+fn close_all_but(keep: &[RawFd]) {
+    let mut first = libc::STDERR_FILENO.unsigned_abs() + 1;
+    for fd in keep.iter().map(|fd| fd.unsigned_abs()).filter(|&fd| fd > libc::STDERR_FILENO.unsigned_abs()) {
+        if first < fd {
+            close_range(first, fd - 1);
+        }
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: takes no pointer. Only a fresh child calls this, before its body; the owners of these numbers are
+    // the master's values, which the child neither uses nor drops.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
+        return;
+    }
+    // Kernels before 5.9: one by one.
+    let highest = super::privilege::nofile().map_or(1024, |(soft, _)| soft);
+    let highest = u32::try_from(highest).unwrap_or(u32::MAX).min(1 << 20);
+    for fd in first..=last.min(highest) {
+        // SAFETY: as above; numbers that are not open are refused.
+        unsafe { libc::close(fd.cast_signed()) };
     }
 }
 
@@ -198,7 +243,7 @@ pub fn signal_name(number: i32) -> String {
 mod tests {
     use super::*;
     use crate::sys::poll::{self, Seen, Wish};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     fn run(body: impl FnOnce() -> ChildExit) -> Death {
         wait_for(spawn_child(body).unwrap()).unwrap()
@@ -235,6 +280,24 @@ mod tests {
             if count.is_ok_and(|count| count == 1) { ChildExit::OK } else { ChildExit(3) }
         });
         assert_eq!(death, Death::Exited(0));
+    }
+
+    #[test]
+    fn a_child_keeps_only_the_descriptors_it_is_given() {
+        let (reader, writer) = crate::sys::fd::pipe().unwrap();
+        let (other, another) = crate::sys::fd::pipe().unwrap();
+        let keep = [writer.as_raw_fd(), reader.as_raw_fd()];
+        let body = || {
+            let kept = crate::sys::fd::write(writer.as_fd(), b"x").is_ok();
+            let closed = [&other, &another].iter().all(|fd| {
+                crate::sys::fd::duplicate(fd.as_fd())
+                    .is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
+            });
+            if kept && closed { ChildExit::OK } else { ChildExit(1) }
+        };
+        let pid = spawn_child_keeping(&keep, body).unwrap();
+        assert_eq!(wait_for(pid).unwrap(), Death::Exited(0));
+        assert_eq!(crate::sys::fd::read(reader.as_fd(), &mut [0; 2]).unwrap(), 1);
     }
 
     #[test]

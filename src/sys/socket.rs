@@ -4,7 +4,7 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
-use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, SockRef, Socket, Type};
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -55,13 +55,13 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     loop {
         let mut accepted = -1;
-        // SAFETY: the closure either fails or has the kernel fill in an address and its length.
-        let address = unsafe {
-            SockAddr::try_init(|storage, length| {
-                accepted = libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags);
-                if accepted < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-            })
+        let fill = |storage: *mut SockAddrStorage, length: *mut libc::socklen_t| {
+            // SAFETY: `try_init` hands in a storage that any address fits, and its length.
+            accepted = unsafe { libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags) };
+            if accepted < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
+        // SAFETY: `fill` either fails or has had the kernel write an address and its length.
+        let address = unsafe { SockAddr::try_init(fill) };
         let address = match address {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?.1,

@@ -1,0 +1,351 @@
+//! One finished request to one line of each access log of its host.
+
+use super::capture::{Capture, RequestFacts};
+use super::format::{ClockUnit, Code, LogFormat, Unit, UpstreamCode, When};
+use super::sink::{Appended, Sink};
+use super::{escape, stamp};
+use crate::clock::Moment;
+use crate::sys::process;
+use std::cell::Cell;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// What is known of a request once its last byte is sent, or its connection gone.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessRecord<'a> {
+    /// Who asks.
+    pub client: SocketAddr,
+    /// The other end of the connection; the client, unless a trusted proxy spoke for it.
+    pub peer: SocketAddr,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// `ServerName` of the host that served it.
+    pub host_name: &'a str,
+    /// The port of `ServerName`, or the local one.
+    pub port: u16,
+    /// The status sent; 0 if none was.
+    pub status: u16,
+    /// Bytes of the response's body that were sent, without framing.
+    pub body_bytes: u64,
+    /// All bytes of the request, heads and framing included.
+    pub bytes_in: u64,
+    /// All bytes of the response, head and framing included.
+    pub bytes_out: u64,
+    /// When the request began: microseconds since 1970.
+    pub start_wall_us: u64,
+    /// The same, on the clock that durations are measured by.
+    pub start: Moment,
+    /// When it was over.
+    pub end: Moment,
+    /// Requests served on this connection before this one.
+    pub kept_alive: u32,
+    /// How the connection stands.
+    pub connection: ConnectionEnd,
+    /// Who made the response.
+    pub answerer: Answerer<'a>,
+    /// The backend's part in it, if one was tried.
+    pub upstream: Option<UpstreamRecord<'a>>,
+    /// Why the backend's answer is not what the client got.
+    pub proxy_error: Option<&'a str>,
+}
+
+/// How a connection stands after a request: `%X`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectionEnd {
+    /// Gone before the response was complete: `X`.
+    Aborted,
+    /// Open for another request: `+`.
+    Kept,
+    /// Closed behind the response: `-`.
+    Closed,
+}
+
+/// Who made a response: `%R`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answerer<'a> {
+    /// Ourselves, with an error.
+    Nobody,
+    /// A backend; its url.
+    Backend(&'a str),
+    /// `SetHandler`; its name.
+    Handler(&'a str),
+}
+
+/// A backend's part in a request. Times are microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamRecord<'a> {
+    /// Where the last attempt went.
+    pub address: UpstreamAddress<'a>,
+    /// The status it answered; `None` if it did not.
+    pub status: Option<u16>,
+    /// How long the connect took; 0 on a reused connection, `None` if it failed.
+    pub connect_us: Option<u64>,
+    /// From the begin of the request to the first byte of the backend's response.
+    pub header_us: Option<u64>,
+    /// From the begin of the first attempt to the last byte of the response.
+    pub total_us: Option<u64>,
+    /// Connections tried, at least 1.
+    pub attempts: u32,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
+}
+
+/// Where a connection to a backend goes.
+#[derive(Clone, Copy, Debug)]
+pub enum UpstreamAddress<'a> {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A socket's path.
+    Unix(&'a str),
+}
+
+impl LogFormat {
+    /// Appends the line of `record`, its end included. Allocates nothing once `line` is large enough.
+    pub fn render(&self, record: &AccessRecord<'_>, capture: &Capture, line: &mut Vec<u8>) {
+        let mut from = 0;
+        for item in &self.items {
+            if item.statuses.as_ref().is_some_and(|statuses| !statuses.hold(record.status)) {
+                line.push(b'-');
+                continue;
+            }
+            match &item.code {
+                Code::Captured(index) => match capture.value(self.slot(*index), &mut from) {
+                    Some(value) => line.extend_from_slice(value),
+                    None => line.push(b'-'),
+                },
+                Code::HostAsked(index) => match capture.value(self.slot(*index), &mut from) {
+                    Some(value) => line.extend_from_slice(value),
+                    None => push_text(line, record.host_name),
+                },
+                code => render_code(code, record, line),
+            }
+        }
+        line.push(b'\n');
+    }
+
+    fn slot(&self, index: usize) -> u16 {
+        self.first_slot.saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+}
+
+fn render_code(code: &Code, record: &AccessRecord<'_>, line: &mut Vec<u8>) {
+    match code {
+        Code::Literal(text) => line.extend_from_slice(text),
+        Code::Dash | Code::Captured(_) | Code::HostAsked(_) => line.push(b'-'),
+        Code::ClientIp => push_ip(line, record.client.ip()),
+        Code::PeerIp => push_ip(line, record.peer.ip()),
+        Code::LocalIp => push_ip(line, record.local.ip()),
+        Code::BodyBytes => push_number(line, record.body_bytes),
+        Code::BodyBytesOrDash => {
+            push_number_or_dash(line, Some(record.body_bytes).filter(|bytes| *bytes > 0))
+        }
+        Code::TimeTaken(unit) => {
+            let micros = record.end.micros_since(record.start);
+            push_number(
+                line,
+                match unit {
+                    Unit::Seconds => micros / 1_000_000,
+                    Unit::Millis => micros / 1000,
+                    Unit::Micros => micros,
+                },
+            );
+        }
+        Code::KeptAlive => push_number(line, u64::from(record.kept_alive)),
+        Code::CanonicalPort => push_number(line, u64::from(record.port)),
+        Code::LocalPort => push_number(line, u64::from(record.local.port())),
+        Code::ClientPort => push_number(line, u64::from(record.client.port())),
+        Code::Pid => push_number(line, u64::from(std::process::id())),
+        Code::Tid => push_number(line, u64::from(process::gettid())),
+        Code::TidHex => write!(line, "{:x}", process::gettid()).expect("a Vec takes everything"),
+        Code::Answerer => match record.answerer {
+            Answerer::Nobody => line.push(b'-'),
+            Answerer::Backend(url) => {
+                line.extend_from_slice(b"proxy:");
+                push_text(line, url);
+            }
+            Answerer::Handler(name) => push_text(line, name),
+        },
+        Code::Status => push_number_or_dash(line, Some(record.status).filter(|s| *s > 0).map(u64::from)),
+        Code::Stamp(when) => stamp::push_access_stamp(line, wall(record, *when)),
+        Code::Strftime { when, id, format } => {
+            stamp::push_custom_stamp(line, *id, format, wall(record, *when));
+        }
+        Code::Clock { when, unit } => push_clock(line, wall(record, *when), *unit),
+        Code::ServerName => push_text(line, record.host_name),
+        Code::ConnectionEnd => line.push(match record.connection {
+            ConnectionEnd::Aborted => b'X',
+            ConnectionEnd::Kept => b'+',
+            ConnectionEnd::Closed => b'-',
+        }),
+        Code::BytesIn => push_number(line, record.bytes_in),
+        Code::BytesOut => push_number(line, record.bytes_out),
+        Code::BytesBoth => push_number(line, record.bytes_in.saturating_add(record.bytes_out)),
+        Code::Upstream(code) => match &record.upstream {
+            Some(upstream) => push_upstream(line, upstream, *code),
+            None => line.push(b'-'),
+        },
+        Code::ProxyError => match record.proxy_error {
+            Some(reason) => push_text(line, reason),
+            None => line.push(b'-'),
+        },
+    }
+}
+
+fn push_upstream(line: &mut Vec<u8>, upstream: &UpstreamRecord<'_>, code: UpstreamCode) {
+    match code {
+        UpstreamCode::Address => match upstream.address {
+            UpstreamAddress::Tcp(address) => write!(line, "{address}").expect("a Vec takes everything"),
+            UpstreamAddress::Unix(path) => {
+                line.extend_from_slice(b"unix:");
+                push_text(line, path);
+            }
+        },
+        UpstreamCode::Status => push_number_or_dash(line, upstream.status.map(u64::from)),
+        UpstreamCode::Connect => push_number_or_dash(line, upstream.connect_us),
+        UpstreamCode::Header => push_number_or_dash(line, upstream.header_us),
+        UpstreamCode::Time => push_number_or_dash(line, upstream.total_us),
+        UpstreamCode::Attempts => push_number(line, u64::from(upstream.attempts)),
+        UpstreamCode::Reused => line.extend_from_slice(if upstream.reused { b"yes" } else { b"no" }),
+    }
+}
+
+fn wall(record: &AccessRecord<'_>, when: When) -> u64 {
+    match when {
+        When::Begin => record.start_wall_us,
+        When::End => record.start_wall_us.saturating_add(record.end.micros_since(record.start)),
+    }
+}
+
+fn push_clock(line: &mut Vec<u8>, wall_us: u64, unit: ClockUnit) {
+    match unit {
+        ClockUnit::Second => push_number(line, wall_us / 1_000_000),
+        ClockUnit::Milli => push_number(line, wall_us / 1000),
+        ClockUnit::Micro => push_number(line, wall_us),
+        ClockUnit::MilliFraction => line.extend_from_slice(&stamp::fraction(wall_us % 1_000_000)[..3]),
+        ClockUnit::MicroFraction => line.extend_from_slice(&stamp::fraction(wall_us % 1_000_000)),
+    }
+}
+
+fn push_text(line: &mut Vec<u8>, text: &str) {
+    escape::push(line, text.as_bytes());
+}
+
+fn push_number(line: &mut Vec<u8>, number: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn push_number_or_dash(line: &mut Vec<u8>, number: Option<u64>) {
+    match number {
+        Some(number) => push_number(line, number),
+        None => line.push(b'-'),
+    }
+}
+
+/// An IPv4 client that came by an IPv6 socket is shown as IPv4.
+fn push_ip(line: &mut Vec<u8>, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let mut text = [0_u8; 16];
+            let mut length = 0;
+            for octet in ip.octets() {
+                let mut digits = itoa::Buffer::new();
+                let digits = digits.format(octet).as_bytes();
+                text[length..length + digits.len()].copy_from_slice(digits);
+                text[length + digits.len()] = b'.';
+                length += digits.len() + 1;
+            }
+            line.extend_from_slice(&text[..length - 1]);
+        }
+        IpAddr::V6(ip) => write!(line, "{ip}").expect("a Vec takes everything"),
+    }
+}
+
+/// The access logs of one host, ready to be written by any thread of a child.
+#[derive(Clone, Debug)]
+pub struct AccessLogs {
+    logs: Vec<(LogFormat, Sink)>,
+    errors: slog::Logger,
+}
+
+thread_local! {
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A line's buffer above this size is given back after the line that needed it.
+const LINE_KEPT: usize = 16 * 1024;
+
+impl AccessLogs {
+    /// The logs of a host, in the order of its `CustomLog` lines; `errors` hears when one cannot be written.
+    pub fn new(logs: impl IntoIterator<Item = (LogFormat, Sink)>, errors: slog::Logger) -> Self {
+        let mut slot = 0;
+        let logs = logs
+            .into_iter()
+            .map(|(mut format, sink)| {
+                slot = format.take_slots(slot);
+                (format, sink)
+            })
+            .collect();
+        Self { logs, errors }
+    }
+
+    /// Whether the host has no access log, so that nothing need be gathered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.logs.is_empty()
+    }
+
+    /// See [`LogFormat::capture_request`].
+    pub fn capture_request<'f>(
+        &self,
+        facts: &RequestFacts<'_>,
+        field: impl Fn(&str) -> Option<&'f [u8]>,
+        out: &mut Capture,
+    ) {
+        self.logs.iter().for_each(|(format, _)| format.capture_request(facts, &field, out));
+    }
+
+    /// See [`LogFormat::capture_response`].
+    pub fn capture_response<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
+        self.logs.iter().for_each(|(format, _)| format.capture_response(&field, out));
+    }
+
+    /// See [`LogFormat::capture_request_trailers`].
+    pub fn capture_request_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
+        self.logs.iter().for_each(|(format, _)| format.capture_request_trailers(&field, out));
+    }
+
+    /// See [`LogFormat::capture_response_trailers`].
+    pub fn capture_response_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
+        self.logs.iter().for_each(|(format, _)| format.capture_response_trailers(&field, out));
+    }
+
+    /// Writes the line of `record` to each log.
+    pub fn write(&self, record: &AccessRecord<'_>, capture: &Capture) {
+        if self.logs.is_empty() {
+            return;
+        }
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+        for (format, sink) in &self.logs {
+            line.clear();
+            format.render(record, capture, &mut line);
+            self.say(&sink.append(&line));
+        }
+        if line.capacity() <= LINE_KEPT {
+            let _ = LINE.try_with(|kept| kept.set(line));
+        }
+    }
+
+    fn say(&self, appended: &Appended) {
+        match appended {
+            Appended::Written | Appended::StillFailing => {}
+            Appended::Failed(fault) => {
+                slog::error!(self.errors, "cannot write the access log, lines are lost until it can be: {}", fault;
+                    "module" => "log_config");
+            }
+            Appended::Recovered(count) => {
+                slog::warn!(self.errors, "the access log can be written again, {} lines were lost", count;
+                    "module" => "log_config");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Values that a log line wants and that are gone when it is written: copied, escaped already, while the head
+//! they stand in is at hand.
+
+use super::escape;
+use super::format::{LogFormat, Source};
+
+/// The copies that one exchange's log lines need. Recycle it: [`Capture::clear`] keeps its memory.
+#[derive(Clone, Debug, Default)]
+pub struct Capture {
+    /// Entries: slot (2 bytes), length (4 bytes), value, escaped for the log.
+    bytes: Vec<u8>,
+}
+
+const ENTRY_HEAD: usize = 6;
+
+impl Capture {
+    /// Without memory until something is copied.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    /// Forgets everything; ready for the next exchange.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Bytes of memory it holds, for whoever decides what is worth recycling.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn put(&mut self, slot: u16, fill: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&slot.to_ne_bytes());
+        self.bytes.extend_from_slice(&[0; 4]);
+        fill(&mut self.bytes);
+        match u32::try_from(self.bytes.len() - start - ENTRY_HEAD) {
+            Ok(length) => self.bytes[start + 2..start + ENTRY_HEAD].copy_from_slice(&length.to_ne_bytes()),
+            Err(_) => self.bytes.truncate(start),
+        }
+    }
+
+    /// The value of `slot`. `from` is where the last value ended: lines ask mostly in the order of the entries.
+    pub(super) fn value(&self, slot: u16, from: &mut usize) -> Option<&[u8]> {
+        self.search(slot, from, self.bytes.len()).or_else(|| {
+            let end = *from;
+            *from = 0;
+            self.search(slot, from, end)
+        })
+    }
+
+    fn search(&self, slot: u16, from: &mut usize, end: usize) -> Option<&[u8]> {
+        let mut at = *from;
+        while at < end {
+            let head = self.bytes.get(at..at + ENTRY_HEAD)?;
+            let length = u32::from_ne_bytes([head[2], head[3], head[4], head[5]]) as usize;
+            let start = at + ENTRY_HEAD;
+            if u16::from_ne_bytes([head[0], head[1]]) == slot {
+                *from = start + length;
+                return self.bytes.get(start..start + length);
+            }
+            at = start + length;
+        }
+        None
+    }
+}
+
+/// What a request's head says of itself, as the client wrote it. Of a head that could not be parsed, give what
+/// is known and leave the rest empty: it is logged as `-`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestFacts<'a> {
+    /// The request line without its end.
+    pub line: &'a [u8],
+    /// `GET`
+    pub method: &'a [u8],
+    /// The path, still encoded; `%U` shows it decoded.
+    pub path: &'a [u8],
+    /// What follows the question mark, if there is one.
+    pub query: Option<&'a [u8]>,
+    /// `HTTP/1.1`
+    pub protocol: &'a [u8],
+    /// The host asked for, without port.
+    pub host: &'a [u8],
+}
+
+impl LogFormat {
+    /// Copies what this format wants of a request's head. `field` finds a field of the request by name, any
+    /// case. Once per exchange.
+    pub fn capture_request<'f>(
+        &self,
+        facts: &RequestFacts<'_>,
+        field: impl Fn(&str) -> Option<&'f [u8]>,
+        out: &mut Capture,
+    ) {
+        for (slot, source) in self.slots() {
+            let bytes = match source {
+                Source::RequestLine => facts.line,
+                Source::Method => facts.method,
+                Source::Path => {
+                    if !facts.path.is_empty() {
+                        out.put(slot, |bytes| escape::push_decoded(bytes, facts.path));
+                    }
+                    continue;
+                }
+                Source::Query => {
+                    // Where there is none, the code prints nothing, not a dash.
+                    out.put(slot, |bytes| {
+                        if let Some(query) = facts.query {
+                            bytes.push(b'?');
+                            escape::push(bytes, query);
+                        }
+                    });
+                    continue;
+                }
+                Source::Protocol => facts.protocol,
+                Source::Host => facts.host,
+                Source::RequestField(name) => {
+                    if let Some(value) = field(name) {
+                        out.put(slot, |bytes| escape::push(bytes, value));
+                    }
+                    continue;
+                }
+                Source::Cookie(name) => field("Cookie").and_then(|line| cookie(line, name)).unwrap_or(b""),
+                Source::RequestTrailer(_) | Source::ResponseField(_) | Source::ResponseTrailer(_) => continue,
+            };
+            if !bytes.is_empty() {
+                out.put(slot, |line| escape::push(line, bytes));
+            }
+        }
+    }
+
+    /// Copies what this format wants of the final response's head, as it goes to the client. Once per exchange.
+    pub fn capture_response<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
+        self.capture_fields(field, out, |source| match source {
+            Source::ResponseField(name) => Some(name),
+            _ => None,
+        });
+    }
+
+    /// Copies what this format wants of the trailers of a request.
+    pub fn capture_request_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
+        self.capture_fields(field, out, |source| match source {
+            Source::RequestTrailer(name) => Some(name),
+            _ => None,
+        });
+    }
+
+    /// Copies what this format wants of the trailers of a response.
+    pub fn capture_response_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
+        self.capture_fields(field, out, |source| match source {
+            Source::ResponseTrailer(name) => Some(name),
+            _ => None,
+        });
+    }
+
+    fn capture_fields<'f>(
+        &self,
+        field: impl Fn(&str) -> Option<&'f [u8]>,
+        out: &mut Capture,
+        wanted: impl Fn(&Source) -> Option<&String>,
+    ) {
+        for (slot, source) in self.slots() {
+            if let Some(value) = wanted(source).and_then(|name| field(name)) {
+                out.put(slot, |bytes| escape::push(bytes, value));
+            }
+        }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (u16, &Source)> {
+        (self.first_slot..).zip(&self.sources)
+    }
+}
+
+/// The value of a cookie in a Cookie field; names in any case, as httpd's `%C`.
+fn cookie<'f>(line: &'f [u8], name: &str) -> Option<&'f [u8]> {
+    line.split(|byte| *byte == b';').find_map(|pair| {
+        let equals = memchr::memchr(b'=', pair)?;
+        let (key, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+        key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_by_name() {
+        for (line, want) in [
+            (&b"id=5"[..], Some(&b"5"[..])),
+            (b"a=b; ID = 5 ;c=d", Some(b"5")),
+            (b"a=b;id=x=y", Some(b"x=y")),
+            (b"idx=1; xid=2", None),
+            (b"id", None),
+            (b"", None),
+        ] {
+            assert_eq!(cookie(line, "id"), want, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_found_in_any_order() {
+        let mut capture = Capture::new();
+        for slot in 0..5_u16 {
+            capture.put(slot, |bytes| bytes.extend_from_slice(slot.to_string().as_bytes()));
+        }
+        let mut from = 0;
+        for slot in [0, 1, 4, 2, 2, 3, 0] {
+            assert_eq!(capture.value(slot, &mut from), Some(slot.to_string().as_bytes()), "{slot}");
+        }
+        assert_eq!(capture.value(5, &mut from), None);
+        capture.clear();
+        assert_eq!(capture.value(0, &mut from), None);
+    }
+}

@@ -9,7 +9,7 @@ use crate::ids::{Generation, SlotIndex};
 use crate::scoreboard::file;
 pub use crate::scoreboard::layout::Shape;
 use crate::scoreboard::layout::{
-    BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, FLAG_TAIL, Header, LAYOUT,
+    BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, FLAG_TAIL, Header, LAYOUT_VERSION,
     LatencyCounts, MAGIC, Places, ProcessRow, SlotEntry, Totals, URL_BYTES, WorkerRow,
 };
 use crate::scoreboard::life;
@@ -18,13 +18,12 @@ use crate::scoreboard::snapshot::{self, MAX_COUNT, Snapshot, SnapshotError, Work
 use crate::scoreboard::state::Stage;
 use crate::scoreboard::words::{clear, store_bytes, write_under};
 use crate::sys::shm::{self, SharedMap};
-use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -172,8 +171,8 @@ struct Slot {
 
 /// The scoreboard, as the master has it.
 pub struct Board {
-    /// Given up in children, where nobody may grow or rewrite the file.
-    writer: RefCell<Option<File>>,
+    /// Not for children, where nobody may grow or rewrite the file.
+    writer: File,
     reader: BoardReader,
     map: SharedMap,
     shape: Shape,
@@ -203,6 +202,13 @@ impl BoardReader {
     /// The board as it is now. Costs a few system calls per child and no lock.
     pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
         Snapshot::of_file(&self.0)
+    }
+}
+
+impl AsFd for BoardReader {
+    /// The descriptor, which can only read: for the list of those that a child keeps.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -269,7 +275,7 @@ impl Board {
             slots.push(Slot::cut(block, start, shape));
         }
         let board = Self {
-            writer: RefCell::new(Some(file)),
+            writer: file,
             reader: BoardReader(Arc::new(reader)),
             map,
             shape: *shape,
@@ -295,7 +301,7 @@ impl Board {
         let header = self.header;
         let size = |size: usize| u32::try_from(size).expect("a row is smaller than 4 GiB");
         for (field, value) in [
-            (&header.layout, LAYOUT),
+            (&header.layout, LAYOUT_VERSION),
             (&header.byte_order, BYTE_ORDER),
             (&header.page_size, size(page)),
             (&header.server_limit, self.shape.server_limit),
@@ -435,9 +441,7 @@ impl Board {
         };
         if !place.reserved {
             let range = place.range.start as u64..place.range.end as u64;
-            let writer = self.writer.borrow();
-            let file = writer.as_ref().expect("only the master lends, and it keeps its descriptor");
-            shm::reserve(file, range)
+            shm::reserve(&self.writer, range)
                 .map_err(|source| BoardError::Room { bytes: place.range.len() as u64, source })?;
             place.reserved = true;
         }
@@ -500,10 +504,9 @@ impl Board {
         self.header.updated.store(now.0, Relaxed);
     }
 
-    /// In a child, right after the fork: everything but its own block becomes read-only, and the descriptor
-    /// that could write to the file is closed.
+    /// In a child, right after the fork: everything but its own block becomes read-only. Of the board's two
+    /// descriptors a child may keep the reader's only ([`BoardReader::as_fd`]); the other can write.
     pub fn protect_others(&self, slot: SlotIndex) -> io::Result<()> {
-        drop(self.writer.take());
         let Some(own) = self.slots.get(slot.index()).map(|place| place.range.clone()) else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
@@ -692,4 +695,22 @@ fn many<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(
     bytes: &'static mut [u8],
 ) -> &'static [T] {
     <[T]>::mut_from_bytes(bytes).expect("Places puts every table on its border and gives it whole rows")
+}
+
+#[cfg(test)]
+impl Board {
+    /// The header itself, to damage it.
+    pub(super) fn header_of_tests(&self) -> &'static Header {
+        self.header
+    }
+
+    /// The totals themselves, to damage them.
+    pub(super) fn totals_of_tests(&self) -> &'static Totals {
+        self.totals
+    }
+
+    /// The file.
+    pub(super) fn file_of_tests(&self) -> &File {
+        &self.writer
+    }
 }

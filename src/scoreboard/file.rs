@@ -50,7 +50,10 @@ pub fn reopen(path: &Path) -> io::Result<File> {
 /// a file.
 pub fn publish(path: &Path) -> io::Result<()> {
     let kept = previous(path);
-    if fs::symlink_metadata(path).is_ok() {
+    if let Ok(existing) = fs::symlink_metadata(path) {
+        if existing.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
         remove(&kept)?;
         // Not every file system has hard links; then the name is free for a moment.
         if fs::hard_link(path, &kept).is_err() {

@@ -1,7 +1,7 @@
 //! What lies where in the scoreboard file: structures of atomics, and the arithmetic of their places.
 //!
 //! Everything is `repr(C)`, in the machine's byte order, without hidden padding (`IntoBytes` would refuse it)
-//! and without a pointer. A change of any offset or meaning is a new [`LAYOUT`] and a new man page; a test
+//! and without a pointer. A change of any offset or meaning is a new [`LAYOUT_VERSION`] and a new man page; a test
 //! compares that page with these structures field by field.
 
 use crate::scoreboard::histogram::BUCKETS;
@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 pub const MAGIC: [u8; 8] = *b"OstlerSB";
 
 /// Version of the layout. Readers refuse any other.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 1;
 
 /// Written in the machine's byte order, so that a file from another kind of machine is told from garbage.
 pub const BYTE_ORDER: u32 = 0x0102_0304;
@@ -58,7 +58,7 @@ pub const CUT_HOST: u16 = 4;
 pub struct Header {
     /// [`MAGIC`].
     pub magic: AtomicU64,
-    /// [`LAYOUT`].
+    /// [`LAYOUT_VERSION`].
     pub layout: AtomicU32,
     /// [`BYTE_ORDER`].
     pub byte_order: AtomicU32,

@@ -18,4 +18,6 @@ pub mod life;
 pub mod row;
 pub mod snapshot;
 pub mod state;
+#[cfg(test)]
+pub(crate) mod tests;
 mod words;

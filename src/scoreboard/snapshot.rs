@@ -9,7 +9,7 @@ pub use crate::scoreboard::decode::{Cut, MAX_COUNT, Request};
 use crate::scoreboard::decode::{count, padded, printable, printable_text, text};
 use crate::scoreboard::histogram::{BUCKETS, Histogram};
 use crate::scoreboard::layout::{
-    BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, Header, LAYOUT, MAGIC,
+    BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, Header, LAYOUT_VERSION, MAGIC,
     MAX_BACKEND_ROWS, ProcessRow, SlotEntry, Totals as TotalsRow, WorkerRow,
 };
 use crate::scoreboard::life::{self, Identity};
@@ -77,7 +77,7 @@ impl fmt::Display for SnapshotError {
             Self::NotAScoreboard => write!(f, "not a scoreboard of ours"),
             Self::ByteOrder => write!(f, "a scoreboard from a machine of the other byte order"),
             Self::Layout { found } => {
-                write!(f, "a scoreboard of layout {found}; this program reads layout {LAYOUT}")
+                write!(f, "a scoreboard of layout {found}; this program reads layout {LAYOUT_VERSION}")
             }
             Self::Short { claimed, actual } => {
                 write!(f, "the scoreboard claims {claimed} bytes and has {actual}")
@@ -508,7 +508,7 @@ fn read_front(source: &dyn Source) -> Result<Front, SnapshotError> {
         _ => return Err(SnapshotError::NotAScoreboard),
     }
     let found = header.layout.load(Relaxed);
-    if found != LAYOUT {
+    if found != LAYOUT_VERSION {
         return Err(SnapshotError::Layout { found });
     }
     for (field, want) in [

@@ -5,7 +5,7 @@
 
 use super::DEFAULT_CONFIG;
 use crate::config::model::{Config, HostAddress, LogTarget, VirtualHost};
-use crate::config::modules;
+
 use crate::scoreboard::layout::LAYOUT_VERSION;
 use std::fmt::{self, Display, Write as _};
 use std::path::Path;

@@ -4,8 +4,9 @@
 //! what reached it, and can be slow, chunked or an echo. It lives as long as the other end of its tie: when
 //! the demo ends, however that comes about, the tie breaks and the origin goes.
 
-use crate::http::body::{Body, Piece};
-use crate::http::head::{FieldSlots, HeadLimits, HeadScan, RequestHead};
+use crate::http::{
+    Body, Expectation, FieldSlots, HeadKind, HeadLimits, HeadScan, Piece, RequestHead, Version,
+};
 use crate::ids::ChildPid;
 use crate::sys::process::{self, ChildExit};
 use crate::sys::time;
@@ -32,7 +33,8 @@ const READ: usize = 16 * 1024;
 /// Stack of a connection's thread, in bytes: nothing here recurses.
 const STACK: usize = 128 * 1024;
 
-const LIMITS: HeadLimits = HeadLimits { line: 16 * 1024, fields: 200, field_size: 16 * 1024, total: 64 * 1024 };
+const LIMITS: HeadLimits =
+    HeadLimits { line: 16 * 1024, fields: 200, field_size: 16 * 1024, total: 64 * 1024 };
 
 /// A running origin. Dropped, it stops, and is waited for.
 #[derive(Debug)]
@@ -180,7 +182,7 @@ impl Connection {
     fn head(&mut self) -> io::Result<Option<Result<Asked, String>>> {
         let mut scan = HeadScan::new();
         let length = loop {
-            match scan.scan(&self.unread, &LIMITS) {
+            match scan.scan(&self.unread, &LIMITS, HeadKind::Request) {
                 Ok(Some(length)) => break length,
                 Ok(None) if self.read()? => {}
                 Ok(None) => return Ok(None),
@@ -195,10 +197,9 @@ impl Connection {
     /// The next bytes of a body; `None` at its end.
     fn piece(&mut self, body: &mut Body) -> io::Result<Option<Vec<u8>>> {
         while !body.is_done() {
-            let broken = |fault: crate::http::error::Fault| {
-                io::Error::new(io::ErrorKind::InvalidData, fault.to_string())
-            };
-            let (used, piece) = body.next(&self.unread).map_err(broken)?;
+            let (used, piece) = body
+                .next(&self.unread)
+                .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.to_string()))?;
             let data = match piece {
                 Piece::Data(range) => Some(self.unread[range].to_vec()),
                 Piece::Trailers(_) | Piece::End => None,
@@ -306,18 +307,17 @@ impl Connection {
 
 impl Asked {
     fn parse(head: &[u8]) -> Result<Self, String> {
-        let mut slots = FieldSlots::default();
+        let mut slots = FieldSlots::new();
         let request = RequestHead::parse(head, &mut slots, &LIMITS).map_err(|fault| fault.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
         Ok(Self {
-            line: text(line),
+            line: text(request.line),
             method: request.method.to_owned(),
             path: text(request.path),
             fields: request.fields.iter().map(|field| (text(field.name), text(field.value))).collect(),
-            modern: request.version.is_modern(),
+            modern: request.version == Version::Http11,
             persistent: request.persistent,
-            expects_continue: request.expects_continue,
+            expects_continue: request.expectation == Expectation::Continue,
             body: Body::for_request(request.body),
         })
     }
@@ -359,7 +359,7 @@ fn page(asked: &Asked) -> String {
                 ul {
                     li { a href="/slow" { "/slow" } " takes two seconds: the worker is busy meanwhile" }
                     li { a href="/stream" { "/stream" } " comes in chunks, a line at a time" }
-                    li { code { "curl -d 'Hello' " (self::url(asked)) "/echo" } " sends back what it is sent" }
+                    li { code { "curl -d 'Hello' " (url(asked)) "/echo" } " sends back what it is sent" }
                     li { a href="/server-status" { "/server-status" } " shows what each worker is doing" }
                 }
             }
@@ -372,4 +372,65 @@ fn page(asked: &Asked) -> String {
 fn url(asked: &Asked) -> String {
     let host = asked.field("x-forwarded-host").or_else(|| asked.field("host")).unwrap_or("127.0.0.1");
     format!("http://{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends `request` to an origin in a thread of the test, and reads until it closes.
+    fn talk(request: &str) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || accept(&listener));
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_on_one_connection() {
+        let answer = talk(
+            "GET /?a=<b> HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: front:8080\r\nX-Odd: <i>\r\n\r\n\
+             POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nHello\
+             POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n\
+             HEAD / HTTP/1.1\r\nHost: x\r\n\r\n\
+             POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nxyz",
+        );
+        let mut rest = answer.as_str();
+        for want in [
+            "HTTP/1.1 200 OK\r\n",
+            "GET /?a=&lt;b&gt; HTTP/1.1",
+            "<td>X-Odd</td><td>&lt;i&gt;</td>",
+            "http://front:8080/echo",
+            "HTTP/1.1 200 OK\r\n",
+            "\r\n\r\n5\r\nHello\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n",
+            "\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n",
+            "\r\n\r\nHTTP/1.1 404 Not Found\r\n",
+            "Connection: close\r\n\r\n",
+            "no /nowhere\n",
+        ] {
+            let at = rest.find(want).unwrap_or_else(|| panic!("no {want:?} in {rest:?}"));
+            rest = &rest[at + want.len()..];
+        }
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn a_client_of_http_1_0_gets_no_chunks() {
+        let answer = talk("POST /echo HTTP/1.0\r\nContent-Length: 5\r\n\r\nHello");
+        assert!(answer.ends_with("\r\n\r\nHello"), "{answer}");
+        assert!(!answer.contains("chunked"), "{answer}");
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused() {
+        let answer = talk("nonsense\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
 }

@@ -85,3 +85,40 @@ fn the_orders_of_k_are_explained() {
         assert!(options.lines().any(item), "-k {name} is not explained");
     }
 }
+
+/// What a list item of the page says, as a reader sees it: macros gone, lines joined.
+fn said(lines: &[&str]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let words = match line.strip_prefix('.') {
+            Some(call) => call.split_once(' ').map_or("", |(_, words)| words),
+            None => line,
+        };
+        for word in words.split_whitespace() {
+            if !text.is_empty() && ![".", ",", ";"].contains(&word) {
+                text.push(' ');
+            }
+            text.push_str(word);
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_says_of_every_signal_what_the_program_does() {
+    let page = page();
+    let lines = part(&page, ".Sh SIGNALS");
+    let mut items = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        if let Some(name) = line.strip_prefix(".It Dv ") {
+            let rest = &lines[index + 1..];
+            let end =
+                rest.iter().position(|line| line.starts_with(".It ") || *line == ".El").expect("a list ends");
+            items.push((name.to_owned(), said(&rest[..end])));
+        }
+    }
+    let table = ostler::master::signals::TABLE;
+    let want: Vec<_> =
+        table.iter().map(|entry| (entry.signal.as_str().to_owned(), entry.sentence.to_owned())).collect();
+    assert_eq!(items, want);
+}

@@ -3,6 +3,9 @@
 //! Parses, and refuses what does not go together; does nothing itself. `main` obeys the [`Wish`] that comes out.
 //! A test holds the man page to this table.
 
+pub mod answers;
+pub mod reading;
+
 use crate::config::model::Mpm;
 use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
@@ -98,8 +101,8 @@ pub struct Cli {
     #[arg(long, value_name = "URL", requires = "listen")]
     to: Option<String>,
 
-    /// Without a file: the process model [default: event]
-    #[arg(long, value_name = "NAME", value_enum, requires = "listen")]
+    /// The process model, whatever the file says [default without a file: event]
+    #[arg(long, value_name = "NAME", value_enum)]
     mpm: Option<MpmWord>,
 
     /// Print the configuration file that would do the same as --listen and --to, and leave
@@ -266,6 +269,8 @@ pub struct ConfigFile {
     pub named: bool,
     /// `-d`.
     pub server_root: Option<PathBuf>,
+    /// `--mpm`.
+    pub mpm: Option<Mpm>,
     /// `-D`, without the names that are orders to us.
     pub defines: Vec<String>,
     /// `-C`.
@@ -403,13 +408,15 @@ impl Cli {
     }
 
     fn source(self) -> Source {
-        let Self { listen, to, mpm, before, after, .. } = self;
-        match (listen, to) {
-            (Some(listen), Some(to)) => {
-                let mpm = mpm.map_or(Mpm::Event, |word| word.0);
-                Source::OneLiner { listen, to, mpm }
-            }
-            _ => Source::File(config_file(self.file, self.server_root, self.define, before, after)),
+        let mpm = self.mpm.map(|word| word.0);
+        match (self.listen, self.to) {
+            (Some(listen), Some(to)) => Source::OneLiner { listen, to, mpm: mpm.unwrap_or(Mpm::Event) },
+            _ => Source::File(ConfigFile {
+                mpm,
+                before: self.before,
+                after: self.after,
+                ..config_file(self.file, self.server_root, self.define)
+            }),
         }
     }
 }
@@ -426,7 +433,7 @@ impl StatusWords {
     fn board(self) -> Board {
         match self.scoreboard {
             Some(path) => Board::At(path),
-            None => Board::Of(config_file(self.file, self.server_root, self.define, Vec::new(), Vec::new())),
+            None => Board::Of(config_file(self.file, self.server_root, self.define)),
         }
     }
 }
@@ -436,8 +443,6 @@ fn config_file(
     file: Option<PathBuf>,
     server_root: Option<PathBuf>,
     defines: Vec<String>,
-    before: Vec<String>,
-    after: Vec<String>,
 ) -> ConfigFile {
     let named = file.is_some() || server_root.is_some();
     let root = server_root.as_deref();
@@ -447,7 +452,7 @@ fn config_file(
         (None, Some(root)) => root.join(CONFIG_BELOW_ROOT),
         (None, None) => Path::new(DEFAULT_CONFIG).to_owned(),
     };
-    ConfigFile { path, named, server_root, defines, before, after }
+    ConfigFile { path, named, server_root, defines, ..ConfigFile::default() }
 }
 
 #[cfg(test)]
@@ -531,7 +536,6 @@ mod tests {
             ("-E /tmp/x", "2>FILE"),
             ("--listen 127.0.0.1:80", "--to <URL>"),
             ("--to http://a", "--listen <ADDR>"),
-            ("--mpm event -f x", "--listen <ADDR>"),
             ("--print-config", "--listen <ADDR>"),
             ("--listen 80 --to http://a -f x", "cannot be used with"),
             ("--listen 80 --to http://a -k stop", "cannot be used with"),

@@ -303,7 +303,9 @@ pub enum Target {
 pub struct Forward {
     /// Who gets it.
     pub backend: BackendId,
-    /// The path of the url, at least `/`; what remains of the request's path is put behind it byte for byte.
+    /// The path of the url; what remains of the request's path is put behind it byte for byte. Empty where
+    /// neither the url names a path nor the rule's own path ends in a slash: what remains then begins with a
+    /// slash itself, or is nothing, and `/` is asked for.
     pub base: String,
     /// `nocanon`: the client's own bytes go out, not the decoded and re-encoded path.
     pub nocanon: bool,
@@ -397,7 +399,7 @@ pub enum Require {
 }
 
 /// A server behind us, with the parameters that a `ProxyPass` line gave it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Backend {
     /// Scheme, host and port as shown in logs and status: `http://127.0.0.1:3000`, `unix:/run/app.sock`.
     pub url: String,
@@ -423,7 +425,7 @@ pub struct Backend {
 }
 
 /// Where a backend is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Endpoint {
     /// A name or address, and a port. `addresses` is filled by `check` for a literal address and by the master,
     /// before the first fork, for a name; never empty once children run.

@@ -439,11 +439,7 @@ impl StatusWords {
 }
 
 /// httpd's rule where `-d` is given (a relative file lies below it); the shell's rule where it is not.
-fn config_file(
-    file: Option<PathBuf>,
-    server_root: Option<PathBuf>,
-    defines: Vec<String>,
-) -> ConfigFile {
+fn config_file(file: Option<PathBuf>, server_root: Option<PathBuf>, defines: Vec<String>) -> ConfigFile {
     let named = file.is_some() || server_root.is_some();
     let root = server_root.as_deref();
     let path = match (file, root) {

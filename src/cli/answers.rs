@@ -1,4 +1,4 @@
-//! What the flags that only ask are answered with: `-v`, `-V`, `-l`, `-M`, `-S`. Text out, nothing else.
+//! What the flags that only ask are answered with: `-v`, `-V`, `-l`, `-M`, `-L`, `-S`, `-t`. Text out, nothing else.
 //!
 //! The forms are httpd's where scripts read them: `Server version:`, `Compiled in modules:`, `Loaded Modules:`,
 //! `VirtualHost configuration:`.
@@ -6,7 +6,8 @@
 use super::DEFAULT_CONFIG;
 use crate::config::model::{Config, HostAddress, LogTarget, VirtualHost};
 
-use crate::scoreboard::layout::LAYOUT_VERSION;
+use crate::config::{self, modules};
+use crate::scoreboard::layout::{LAYOUT_VERSION, Shape};
 use std::fmt::{self, Display, Write as _};
 use std::path::Path;
 
@@ -34,7 +35,10 @@ pub fn build() -> String {
 /// `-l`.
 #[must_use]
 pub fn modules_by_file() -> String {
-    listed("Compiled in modules:", modules::names().filter(|name| name.ends_with(".c")).map(|name| ("  ", name, "")))
+    listed(
+        "Compiled in modules:",
+        modules::names().filter(|name| name.ends_with(".c")).map(|name| ("  ", name, "")),
+    )
 }
 
 /// `-M`.
@@ -44,6 +48,34 @@ pub fn modules() -> String {
         "Loaded Modules:",
         modules::names().filter(|name| name.ends_with("_module")).map(|name| (" ", name, " (static)")),
     )
+}
+
+/// `-L`: as httpd's, the directive and what it takes, and below it, indented, what it is for and where it may
+/// stand.
+#[must_use]
+pub fn directives() -> String {
+    let mut text = String::new();
+    for entry in config::listing() {
+        let known_to = if entry.mpms == "every MPM" { String::new() } else { format!("; {}", entry.mpms) };
+        // Into a String, which takes everything.
+        let _ = writeln!(
+            text,
+            "{}\n\t{}\n\tAllowed in: {}{known_to}\n\tDefault: {}",
+            entry.synopsis, entry.doc, entry.contexts, entry.default
+        );
+        if !entry.aliases.is_empty() {
+            let _ = writeln!(text, "\tAlso: {}", entry.aliases.join(", "));
+        }
+    }
+    text
+}
+
+/// `-t`, when there is no fault: what will hold.
+#[must_use]
+pub fn what_holds(config: &Config) -> String {
+    let limits = &config.limits;
+    let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
+    format!("{}\nSyntax OK\n", config::effective(config, shape.file_size()))
 }
 
 fn listed<'n>(heading: &str, lines: impl Iterator<Item = (&'n str, &'n str, &'n str)>) -> String {
@@ -79,7 +111,8 @@ fn write_hosts(text: &mut String, config: &Config) -> fmt::Result {
         }
     }
     for address in addresses {
-        let there: Vec<&VirtualHost> = others.iter().filter(|host| host.addresses.contains(&address)).collect();
+        let there: Vec<&VirtualHost> =
+            others.iter().filter(|host| host.addresses.contains(&address)).collect();
         write_address(text, address, &there)?;
     }
     writeln!(text, "Main server: {}", full_name(main))?;

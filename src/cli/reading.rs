@@ -41,7 +41,8 @@ pub fn without_a_file(name: &str, text: &str) -> Result<Loaded, Faults> {
 fn read_file(file: &ConfigFile) -> Result<Loaded, Faults> {
     let path = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let root = file.server_root.as_deref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
+    let root =
+        file.server_root.as_deref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
     let options = Options {
         defines: file.defines.clone(),
         mpm: file.mpm,
@@ -52,8 +53,13 @@ fn read_file(file: &ConfigFile) -> Result<Loaded, Faults> {
         return config::load(&file.path, &options);
     }
     let include = format!("Include {}", quoted(&path));
-    let lines: Vec<&str> =
-        file.before.iter().map(String::as_str).chain([include.as_str()]).chain(file.after.iter().map(String::as_str)).collect();
+    let lines: Vec<&str> = file
+        .before
+        .iter()
+        .map(String::as_str)
+        .chain([include.as_str()])
+        .chain(file.after.iter().map(String::as_str))
+        .collect();
     config::read("the command line", &lines.join("\n"), directory, &options, &Disk)
 }
 

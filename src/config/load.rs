@@ -122,8 +122,8 @@ pub fn one_liner(listen: &str, to: &str, mpm: Option<Mpm>) -> Result<String, Fau
     ))
 }
 
-/// The disk.
-struct Disk;
+/// The files of this machine.
+pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -15,14 +15,14 @@ mod lexer;
 mod load;
 mod location;
 pub mod model;
-mod modules;
+pub mod modules;
 mod parser;
 mod sizing;
 mod summary;
 mod values;
 
 pub use diagnostic::{Diagnostic, Faults, Severity};
-pub use load::{Loaded, Options, from_text, load, one_liner, read};
+pub use load::{Disk, Loaded, Options, from_text, load, one_liner, read};
 pub use summary::{Listed, effective, listing};
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ pub enum Cut {
 impl Request {
     /// `None` when the row has never told of a request. The row must be a whole copy.
     pub fn of(row: &WorkerRow) -> Option<Self> {
-        let started = row.started.load(Relaxed);
+        let started = count(&row.started);
         if started == 0 {
             return None;
         }

@@ -425,19 +425,16 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// The last sign of life in the file, in microseconds since 1970: the last thing that any row or the header
-    /// tells of.
+    /// The last sign of life in the file: the last thing that any row or the header tells of.
     #[must_use]
-    pub fn last_sign_wall(&self) -> u64 {
+    pub fn last_sign(&self) -> Moment {
         let rows = self.children.iter().flat_map(|child| {
-            let workers = child
-                .workers
-                .iter()
-                .flat_map(|worker| [worker.ended.0, worker.request().map_or(0, |request| request.started)]);
-            workers.chain([child.started.0, child.ended.map_or(0, |ended| ended.0)])
+            let workers = child.workers.iter().flat_map(|worker| {
+                [worker.ended, Moment(worker.request().map_or(0, |request| request.started))]
+            });
+            workers.chain([child.started, child.ended.unwrap_or_default()])
         });
-        let last = rows.chain([self.server.updated.0]).max().unwrap_or(0);
-        self.wall_of(Moment(last))
+        rows.chain([self.server.updated]).max().unwrap_or_default()
     }
 
     /// A moment of the server's monotonic clock in microseconds since 1970.

@@ -151,7 +151,7 @@ fn what_was_written_is_read() {
         snapshot.children[2].workers[0].request().map(|request| request.line.as_str()),
         Some("POST /second HTTP/1.1")
     );
-    assert_eq!(snapshot.last_sign_wall(), BIRTH.wall_micros + 4_500_000);
+    assert_eq!(snapshot.wall_of(snapshot.last_sign()), BIRTH.wall_micros + 4_500_000);
 }
 
 #[test]
@@ -568,7 +568,7 @@ proptest! {
             bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         }
         if let Ok(snapshot) = Snapshot::of_bytes(&bytes) {
-            let _ = snapshot.last_sign_wall();
+            let _ = snapshot.last_sign();
             for worker in snapshot.children.iter().flat_map(|child| &child.workers) {
                 let _ = (worker.letter(), worker.request().map(|request| request.shown_line()));
                 prop_assert!(worker.requests <= MAX_COUNT);

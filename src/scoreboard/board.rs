@@ -12,11 +12,11 @@ use crate::scoreboard::layout::{
     BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, FLAG_TAIL, Header, LAYOUT_VERSION,
     LatencyCounts, MAGIC, Places, ProcessRow, SlotEntry, Totals, URL_BYTES, WorkerRow,
 };
-use crate::scoreboard::life;
 use crate::scoreboard::row::ChildBlock;
-use crate::scoreboard::snapshot::{self, MAX_COUNT, Snapshot, SnapshotError, Worker};
+use crate::scoreboard::snapshot::{MAX_COUNT, Snapshot, SnapshotError, Worker};
 use crate::scoreboard::state::Stage;
 use crate::scoreboard::words::{clear, store_bytes, write_under};
+use crate::scoreboard::{life, read};
 use crate::sys::shm::{self, SharedMap};
 use std::fmt;
 use std::fs::File;
@@ -98,7 +98,7 @@ pub struct Facts<'a> {
     pub wall_micros: u64,
     /// `event`, `worker` or `prefork`.
     pub mpm: &'a str,
-    /// Name and version, for example `Ostler/0.1.0`.
+    /// Name and version in three numbers, `Ostler/0.1.0`, whatever `ServerTokens` says: collectors need them.
     pub version: &'a str,
     /// `ServerName` of the main server.
     pub server_name: &'a str,
@@ -533,7 +533,7 @@ impl Board {
         let Some((place, threads)) = self.lent(slot) else { return Vec::new() };
         let rows = BlockPlaces::of(threads, 0);
         let start = place.range.start as u64 + rows.workers;
-        let mut workers = snapshot::read_workers(&*self.reader.0, start, threads).unwrap_or_default();
+        let mut workers = read::read_workers(&*self.reader.0, start, threads).unwrap_or_default();
         workers.retain(Worker::is_busy);
         workers
     }

@@ -15,6 +15,7 @@ mod file;
 pub mod histogram;
 pub mod layout;
 pub mod life;
+mod read;
 pub mod row;
 pub mod snapshot;
 pub mod state;

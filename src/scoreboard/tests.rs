@@ -361,6 +361,17 @@ fn a_board_that_cannot_be_made_says_why_and_leaves_nothing() {
     assert!(taken.is_dir());
 }
 
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().expect("directory");
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    assert!(matches!(Snapshot::read(&pipe), Err(SnapshotError::NotAScoreboard)));
+    assert!(matches!(Snapshot::read(directory.path()), Err(SnapshotError::NotAScoreboard)));
+    let missing = Snapshot::read(&directory.path().join("missing")).expect_err("refused");
+    assert!(missing.to_string().ends_with("/missing"), "{missing}");
+}
+
 /// The bytes of a board as a file would have them.
 pub fn bytes_of(board: &Board) -> Vec<u8> {
     let mut bytes = vec![0; board.shape().file_size() as usize];
@@ -396,7 +407,7 @@ fn files_that_are_not_whole_are_refused_not_touched() {
         (offset_of!(Header, slot_table), "the place of a table"),
         (offset_of!(Header, backend_table), "the place of a table"),
         (offset_of!(Header, totals), "the place of a table"),
-        (offset_of!(Header, slots), "the place of a table"),
+        (offset_of!(Header, slots), "the number of slots"),
         (offset_of!(Header, backend_rows), "the number of backends"),
         (offset_of!(Header, worker_row_size), "the size of a row"),
         (2048, "the place of a slot"),

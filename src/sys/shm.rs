@@ -134,4 +134,36 @@ mod tests {
         assert!(map.protect_read_only(1..page).is_err());
         assert!(map.protect_read_only(page..page).is_ok());
     }
+
+    #[test]
+    fn a_store_to_what_is_protected_is_a_fault_and_changes_nothing() {
+        use nix::sys::signal::Signal;
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+        use zerocopy::FromBytes;
+
+        let page = page_size();
+        let file = memory_file("test").expect("memfd");
+        file.set_len(3 * page as u64).expect("room");
+        let (map, bytes) = SharedMap::new(&file, 3 * page).expect("map");
+        let cells = <[AtomicU8]>::mut_from_bytes(bytes).expect("bytes have no border");
+        // SAFETY: of a child of a process with many threads, fork allows only calls that are safe in signal
+        // handlers: it makes mprotect and _exit and stores to the mapping, and neither locks nor allocates.
+        match unsafe { nix::unistd::fork() }.expect("fork") {
+            nix::unistd::ForkResult::Child => {
+                let protected = map.protect_read_only(0..page).and(map.protect_read_only(2 * page..3 * page));
+                cells[page].store(u8::from(protected.is_ok()), Relaxed);
+                let seen = cells[0].load(Relaxed);
+                cells[2 * page].store(seen + 1, Relaxed);
+                cells[page].store(9, Relaxed);
+                // SAFETY: takes no pointer, and runs none of the test process's exit handlers.
+                unsafe { libc::_exit(0) }
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                let status = waitpid(child, None).expect("our child");
+                assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGSEGV, _)), "{status:?}");
+            }
+        }
+        assert_eq!([page, 2 * page].map(|at| cells[at].load(Relaxed)), [1, 0]);
+    }
 }

@@ -515,7 +515,8 @@ mod tests {
     #[test]
     #[ignore = "a measurement"]
     fn cost_of_a_combined_line() {
-        const ROUNDS: u64 = 1_000_000;
+        const BATCHES: u64 = 300;
+        const ROUNDS: u64 = 5_000;
         let format = LogFormat::parse("combined").expect("a nickname");
         let facts =
             RequestFacts { line: b"GET /static/js/app.4711.min.js?v=1 HTTP/1.1", ..RequestFacts::default() };
@@ -523,17 +524,22 @@ mod tests {
         let referer: &[u8] = b"https://www.example.org/index.html";
         let mut capture = Capture::new();
         let mut line = Vec::new();
-        let begin = time::now();
-        for round in 0..ROUNDS {
-            capture.clear();
-            line.clear();
-            let find = |name: &str| Some(if name == "Referer" { referer } else { agent });
-            format.capture_request(std::hint::black_box(&facts), find, &mut capture);
-            let record = AccessRecord { start_wall_us: RECORD.start_wall_us + round, ..RECORD };
-            format.render(std::hint::black_box(&record), &capture, &mut line);
-            std::hint::black_box(&line);
-        }
-        let micros = time::now().micros_since(begin);
-        println!("combined, {} bytes: {} ns", line.len(), micros * 1000 / ROUNDS);
+        // The best of many batches: what other processes take is not ours.
+        let best = (0..BATCHES).map(|batch| {
+            let begin = time::now();
+            for round in 0..ROUNDS {
+                capture.clear();
+                line.clear();
+                let find = |name: &str| Some(if name == "Referer" { referer } else { agent });
+                format.capture_request(std::hint::black_box(&facts), find, &mut capture);
+                let start_wall_us = RECORD.start_wall_us + batch * ROUNDS + round;
+                let record = AccessRecord { start_wall_us, ..RECORD };
+                format.render(std::hint::black_box(&record), &capture, &mut line);
+                std::hint::black_box(&line);
+            }
+            time::now().micros_since(begin)
+        });
+        let best = best.min().expect("there are batches");
+        println!("combined, {} bytes: {} ns", line.len(), best * 1000 / ROUNDS);
     }
 }

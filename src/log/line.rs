@@ -149,8 +149,6 @@ modules! {
     Reqtimeout = "reqtimeout",
     /// Users, groups, rights.
     Unixd = "unixd",
-    /// Listeners and other modules built into httpd's core under the name `so`.
-    So = "so",
     /// `Require`.
     AuthzCore = "authz_core",
     /// `Require ip` and `Require local`.

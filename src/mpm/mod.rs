@@ -1,3 +1,4 @@
 //! The child: moves bytes.
 
+pub mod child;
 pub mod orders;

@@ -43,6 +43,7 @@ pub fn check(
         targets: Vec::new(),
         target_ids: HashMap::new(),
         presetting: true,
+        listens: false,
     };
     let mut main = HostDraft::default();
     let presets = presets(tree.mpm, sources);
@@ -132,6 +133,8 @@ pub(super) struct Checker<'a> {
     target_ids: HashMap<LogTarget, LogTargetId>,
     /// The table's defaults are being read, not the file.
     presetting: bool,
+    /// Some line was, or was most likely meant to be, a Listen; if it is wrong, that has been said.
+    listens: bool,
 }
 
 impl Checker<'_> {
@@ -182,6 +185,7 @@ impl Checker<'_> {
             self.unknown(name, section);
             return None;
         };
+        self.listens |= entry.key == Key::Listen;
         match spelling {
             Spelling::Current => {}
             Spelling::Old => {
@@ -217,7 +221,8 @@ impl Checker<'_> {
                 .hint(format!("within <IfModule {module}> it holds only where it belongs"));
             return None;
         }
-        if !shape(self.report, entry, name, args) {
+        // A section's inside is judged even if its own line is wrong.
+        if !shape(self.report, entry, name, args) && !section {
             return None;
         }
         if let Treatment::Idle(why) = entry.treatment {
@@ -235,7 +240,9 @@ impl Checker<'_> {
             return;
         }
         let item = self.report.fault(name.span, format!("{what} {shown} is not known"));
-        match (directives::suggestion(&name.text, section), directives::suggestion(&name.text, !section)) {
+        let near = directives::suggestion(&name.text, section);
+        self.listens |= near == Some("Listen");
+        match (near, directives::suggestion(&name.text, !section)) {
             (Some(near), _) if section => item.hint(format!("did you mean <{near}>?")),
             (Some(near), _) => item.hint(format!("did you mean {near}?")),
             (None, Some(near)) if section => {
@@ -302,10 +309,13 @@ impl Checker<'_> {
     }
 
     fn given(&mut self, directive: &Directive, old: Given) -> Given {
-        match self.value(directive, values::count) {
-            Some(value) => Given { value, at: (!self.presetting).then_some(directive.args[0].span) },
-            None => old,
-        }
+        let value = self.value(directive, values::count);
+        self.given_value(directive, value, old)
+    }
+
+    fn given_value(&self, directive: &Directive, value: Option<u32>, old: Given) -> Given {
+        let at = (!self.presetting).then_some(directive.args[0].span);
+        value.map_or(old, |value| Given { value, at })
     }
 
     /// A directive of the server as a whole; `false` if it is none.
@@ -344,8 +354,8 @@ impl Checker<'_> {
             Key::DefaultRuntimeDir => self.server.runtime_dir = Some(self.root.join(&word.text)),
             Key::PidFile => self.server.pid_file = self.file_choice(word),
             Key::ScoreBoardFile => self.server.scoreboard_file = self.file_choice(word),
-            Key::User => self.server.user = Some(word.text.clone()),
-            Key::Group => self.server.group = Some(word.text.clone()),
+            Key::User => set!(user, |word| values::identity(word).map(Some)),
+            Key::Group => set!(group, |word| values::identity(word).map(Some)),
             Key::GracefulShutdownTimeout => set!(graceful_shutdown_timeout, values::duration),
             Key::GracefulReloadTimeout => set!(graceful_reload_timeout, values::duration),
             Key::ChildStallTimeout => set!(child_stall_timeout, values::wait),
@@ -403,18 +413,14 @@ impl Checker<'_> {
                         .hint("MaxConnectionsPerChild counts connections; of both, the first reached counts");
                 }
             }
-            Key::MaxConnectionsPerProcess => {
-                let most = self.value(directive, |word| values::number_within(word, 1, u32::MAX.into()));
-                self.sizing.max_connections_per_process =
-                    most.and_then(|most| u32::try_from(most).ok()).unwrap_or_default();
-            }
+            Key::MaxConnectionsPerProcess => given!(max_connections_per_process),
             Key::ThreadStackSize => {
-                // A thread of ours reads a request through buffers on its stack; the system's least is too small.
                 let size = self.value(directive, |word| match values::size(word)? {
-                    0 => Ok(0),
-                    _ => values::number_within(word, 65_536, 1 << 30).or_else(|_| values::size(word)),
+                    size @ 0..=0x4000_0000 => Ok(u32::try_from(size).unwrap_or(u32::MAX)),
+                    _ => Err(values::number_within("1073741825", 0, 0x4000_0000).expect_err("it is above")),
                 });
-                self.sizing.thread_stack_size = size.unwrap_or_default();
+                self.sizing.thread_stack_size =
+                    self.given_value(directive, size, self.sizing.thread_stack_size);
             }
             _ => return false,
         }
@@ -475,12 +481,13 @@ impl Checker<'_> {
     /// Lets hosts inherit, and puts everything in its place.
     fn finish(mut self, mut main: HostDraft) -> Config {
         let limits = self.sizing.settle(self.mpm, self.report);
-        if self.server.listen.is_empty() {
+        if !self.listens {
             self.report
                 .fault_of_all("there is no Listen line, so nobody could connect")
                 .hint("write Listen 80, or Listen 127.0.0.1:8080");
         }
-        if !main.answers() && !self.hosts.iter().any(HostDraft::answers) {
+        // Among faults, this would most likely only be their consequence.
+        if !self.report.has_faults() && !main.answers() && !self.hosts.iter().any(HostDraft::answers) {
             self.report
                 .warning_of_all("no ProxyPass leads anywhere, so every request will earn 404")
                 .hint("write ProxyPass / http://127.0.0.1:3000/");

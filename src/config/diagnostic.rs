@@ -96,13 +96,12 @@ impl Sources {
     pub fn add(&mut self, name: String, text: Arc<str>, included_at: Option<Span>) -> FileId {
         let mut lines = vec![0];
         lines.extend(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| as_u32(at + 1)));
-        let (mut trail, mut order) = (Vec::new(), Vec::new());
+        let (mut trail, mut order) = (Vec::new(), vec![as_u32(self.0.len())]);
         if let Some(span) = included_at {
             let parent = &self.0[span.file.0 as usize];
             trail.push((parent.name.clone(), parent.locate(span.start).0));
             trail.extend(parent.trail.iter().cloned());
-            order.extend(&parent.order);
-            order.extend([span.start, as_u32(self.0.len())]);
+            order = parent.order.iter().copied().chain([span.start, as_u32(self.0.len())]).collect();
         }
         self.0.push(Arc::new(Source { name, text, lines, trail, order }));
         FileId(as_u32(self.0.len() - 1))

@@ -72,6 +72,9 @@ impl Files for MemoryFiles {
     }
 }
 
+/// The longest path, in bytes: the system's PATH_MAX.
+const LONGEST_PATH: usize = 4096;
+
 /// Directories within directories that an `Include` follows.
 const DEEPEST: usize = 20;
 
@@ -82,6 +85,9 @@ const DEEPEST: usize = 20;
 /// A sentence that names the directory or pattern at fault.
 pub fn expand(path: &Path, files: &dyn Files) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
+    if path.as_os_str().len() > LONGEST_PATH {
+        return Err(format!("a path has {LONGEST_PATH} bytes at most"));
+    }
     let parts: Vec<Component> = path.components().collect();
     walk(PathBuf::new(), &parts, files, &mut found)?;
     Ok(found)

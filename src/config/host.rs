@@ -7,8 +7,8 @@ use super::directives::{Contexts, Key};
 use super::lexer::Word;
 use super::location::{LocationDraft, Wish};
 use super::model::{
-    AccessLog, Forward, Forwarding, HostAddress, KeepAlive, Location, LogTarget, ProxyRule, ReadTimeout,
-    ReadTimeouts, RequestLimits, ReverseRule, Target, Via, VirtualHost,
+    AccessLog, Forward, Forwarding, HostAddress, KeepAlive, Location, LocationMatcher, LogTarget, ProxyRule,
+    ReadTimeout, ReadTimeouts, RequestLimits, ReverseRule, Target, Via, VirtualHost,
 };
 use super::parser::{Directive, Section};
 use super::{modules, values};
@@ -122,16 +122,18 @@ impl HostDraft {
         let mut locations = main.map_or_else(Vec::new, |main| main.locations.clone());
         let mut sets = std::mem::take(&mut self.sets);
         for rule in self.rules.drain(..) {
-            let target = aim(rule.wish, &rule.path, backends, &mut [main_sets, &mut sets]);
+            let target = aim(rule.wish, backends, &mut [main_sets, &mut sets]);
             rules.push(ProxyRule { path: rule.path, target });
         }
         reverse.append(&mut self.reverse);
+        let mut pages = Vec::new();
         for draft in self.locations.drain(..) {
-            let path = match &draft.matcher {
-                super::model::LocationMatcher::Prefix(path) => path.as_str(),
-                _ => "/",
-            };
-            let target = draft.wish.map(|wish| aim(wish, path, backends, &mut [main_sets, &mut sets]));
+            if let (Some(_), None, LocationMatcher::Prefix(path)) =
+                (draft.handler, &draft.wish, &draft.matcher)
+            {
+                pages.push((draft.at, path.clone()));
+            }
+            let target = draft.wish.map(|wish| aim(wish, backends, &mut [main_sets, &mut sets]));
             // The first belongs to the section; a further one means the same beside it.
             let mut own = draft.reverse.into_iter();
             let first = own.next();
@@ -148,6 +150,17 @@ impl HostDraft {
             });
         }
         self.sets = sets;
+        for (span, path) in pages {
+            if let Some(taker) = taker(&path, &locations, &rules) {
+                checker
+                    .report
+                    .warning(
+                        span,
+                        format!("nobody sees this page: the ProxyPass for {} goes first", quoted(taker)),
+                    )
+                    .hint(format!("a line \"ProxyPass !\" in the section keeps {path} here"));
+            }
+        }
         VirtualHost {
             addresses: std::mem::take(&mut self.addresses),
             name,
@@ -208,14 +221,13 @@ impl HostDraft {
 }
 
 /// Gives a wish its backend.
-fn aim(wish: Wish, path: &str, backends: &mut Backends, sets: &mut [&mut [ProxySet]]) -> Target {
+fn aim(wish: Wish, backends: &mut Backends, sets: &mut [&mut [ProxySet]]) -> Target {
     match wish {
         Wish::Exclude => Target::Exclude,
         Wish::Forward { url, parameters, nocanon, noquery } => {
             let backend = backends.intern(&url, &parameters, sets);
-            // Behind a path that ends in a slash, what remains begins without one; so an authority without
-            // path gets its own, or the client could go on with the port.
-            let base = if url.path.is_empty() && path.ends_with('/') { "/".to_owned() } else { url.path };
+            // An authority without a path gets its slash, or a client's path could complete its port.
+            let base = if url.path.is_empty() { "/".to_owned() } else { url.path };
             Target::Forward(Forward { backend, base, nocanon, noquery })
         }
     }
@@ -256,7 +268,12 @@ impl Checker<'_> {
             Key::Timeout => set!(timeout, values::wait),
             Key::ProxyTimeout => set!(proxy_timeout, values::wait),
             Key::KeepAlive => set!(keep_alive, values::on_off),
-            Key::KeepAliveTimeout => set!(keep_alive_timeout, values::wait),
+            Key::KeepAliveTimeout => set!(keep_alive_timeout, |word| {
+                values::wait(word).map_err(|error| match values::duration(word) {
+                    Ok(_) => error.or_hint("KeepAlive Off closes a connection after each answer"),
+                    Err(_) => error,
+                })
+            }),
             Key::MaxKeepAliveRequests => {
                 set!(max_keep_alive, |word| values::count(word).map(NonZeroU32::new))
             }
@@ -280,13 +297,17 @@ impl Checker<'_> {
                 draft.logs.extend(self.log_target(directive).map(|target| LogDraft { target, format: None }));
             }
             Key::ErrorLog => draft.error_log = self.log_target(directive).or(draft.error_log),
-            Key::LogLevel => args.iter().for_each(|word| self.log_level(draft, directive, word)),
+            Key::LogLevel => args.iter().for_each(|word| self.log_level(draft, word)),
             Key::ProxyPass => self.rule(draft, directive),
             Key::ProxyPassReverse => match args {
                 [path, url] => {
-                    let path = self.path(path);
+                    if !path.text.starts_with('/') {
+                        self.report
+                            .fault(path.span, format!("{} does not begin with a slash", quoted(&path.text)))
+                            .hint("usage outside of <Location>: ProxyPassReverse path url");
+                    }
                     let url = self.reverse_url(url);
-                    draft.reverse.extend(path.zip(url).map(|(path, url)| ReverseRule { path, url }));
+                    draft.reverse.extend(url.map(|url| ReverseRule { path: path.text.clone(), url }));
                 }
                 _ => {
                     self.report
@@ -318,15 +339,13 @@ impl Checker<'_> {
         match key {
             Key::Location | Key::LocationMatch => draft.locations.extend(self.location(key, section)),
             Key::Proxy => {
-                let word = &section.args[0];
-                let url = if word.text == "*" {
-                    Some(None)
-                } else {
-                    values::backend_url(&word.text)
+                let url = section.args.first().and_then(|word| match word.text.as_str() {
+                    "*" => Some(None),
+                    text => values::backend_url(text)
                         .map(Some)
                         .map_err(|error| self.wrong_in("<Proxy>", word, error))
-                        .ok()
-                };
+                        .ok(),
+                });
                 let mut parameters = Parameters::default();
                 for (_, directive) in self.directives(&section.nodes, Contexts::PROXY) {
                     for word in &directive.args {
@@ -400,7 +419,7 @@ impl Checker<'_> {
         }
     }
 
-    fn log_level(&mut self, draft: &mut HostDraft, directive: &Directive, word: &Word) {
+    fn log_level(&mut self, draft: &mut HostDraft, word: &Word) {
         let (module, level) = match word.text.split_once(':') {
             None => (None, word.text.as_str()),
             Some((module, level)) => (Some(module), level),
@@ -435,7 +454,6 @@ impl Checker<'_> {
                 return;
             }
         };
-        let _ = directive;
         draft.levels.push((module, level));
     }
 
@@ -508,6 +526,19 @@ impl Checker<'_> {
         };
         Some(self.target(target))
     }
+}
+
+/// The path of the `ProxyPass` that takes requests for `path` to a backend, if one does. The last section that
+/// has one decides, then the first rule.
+fn taker<'a>(path: &str, locations: &'a [Location], rules: &'a [ProxyRule]) -> Option<&'a str> {
+    let in_sections =
+        locations.iter().rev().filter_map(|location| match (&location.matcher, &location.target) {
+            (LocationMatcher::Prefix(prefix), Some(target)) => Some((prefix.as_str(), target)),
+            _ => None,
+        });
+    let outside = rules.iter().map(|rule| (rule.path.as_str(), &rule.target));
+    let (taker, target) = in_sections.chain(outside).find(|(prefix, _)| covers(prefix, path))?;
+    matches!(target, Target::Forward(_)).then_some(taker)
 }
 
 fn bounded(word: &str, least: u64, most: u64) -> Result<u32, values::ValueError> {

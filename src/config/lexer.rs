@@ -222,26 +222,22 @@ impl Logical {
 
     /// Cuts off a comment at the line's end.
     fn drop_comment(&mut self) {
-        let mut words = Scan { text: &self.text, at: 0 };
         let mut first = "";
-        let mut count = 0;
-        for found in words {
+        for (count, found) in (Scan { text: &self.text, at: 0 }).enumerate() {
             let word = &self.text[found.start..found.end];
-            // `User #1000` names a user by number.
-            let number = count == 1
-                && (first.eq_ignore_ascii_case("User") || first.eq_ignore_ascii_case("Group"))
-                && word.strip_prefix('#').is_some_and(|rest| {
-                    rest.trim_start_matches('-').starts_with(|letter: char| letter.is_ascii_digit())
-                });
-            if found.quote.is_none() && word.starts_with('#') && count > 0 && !number {
-                let end = found.start;
-                self.text.truncate(end);
-                return;
-            }
             if count == 0 {
                 first = word;
+                continue;
             }
-            count += 1;
+            // `User #1000` names a user by number.
+            let names = first.eq_ignore_ascii_case("User") || first.eq_ignore_ascii_case("Group");
+            let number = word.strip_prefix('#').is_some_and(|rest| {
+                rest.trim_start_matches('-').starts_with(|letter: char| letter.is_ascii_digit())
+            });
+            if word.starts_with('#') && !(count == 1 && names && number) {
+                self.text.truncate(found.start);
+                return;
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::check::check;
 use super::diagnostic::{Diagnostic, Faults, Report, Sources};
-use super::files::{FileKind, Files, MemoryFiles};
+use super::files::{FileKind, Files};
 use super::model::{Config, Mpm};
 use super::parser::parse;
 use super::values;
@@ -28,6 +28,10 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// The machine's name, for a main server without ServerName. `None`: `localhost`.
     pub hostname: Option<String>,
+    /// `-C`: lines to be read before the file.
+    pub before: Vec<String>,
+    /// `-c`: lines to be read after the file.
+    pub after: Vec<String>,
     /// The environment, for `${NAME}`.
     pub environment: Vec<(String, String)>,
 }
@@ -55,12 +59,12 @@ pub fn load(path: &Path, options: &Options) -> Result<Loaded, Faults> {
     read(&path.display().to_string(), &text, base, options, &Disk)
 }
 
-/// Reads a text that stands for a file called `name`. It can include nothing.
+/// Reads a text that stands for a file called `name` in the root directory.
 ///
 /// # Errors
 /// Every fault of the configuration.
 pub fn from_text(name: &str, text: &str, options: &Options) -> Result<Loaded, Faults> {
-    read(name, text, Path::new("/"), options, &MemoryFiles::default())
+    read(name, text, Path::new("/"), options, &Disk)
 }
 
 /// Reads a text that stands for a file called `name` in the directory `base`, and what it includes, from any
@@ -110,20 +114,23 @@ pub fn one_liner(listen: &str, to: &str, mpm: Option<Mpm>) -> Result<String, Fau
     };
     // Both sides of the mapping must end in a slash, as `/` does.
     let target = if url.path.ends_with('/') { target } else { format!("{target}/") };
+    let flag = mpm.map_or_else(String::new, |mpm| format!(" --mpm {}", mpm.name()));
     let mpm = mpm.unwrap_or(Mpm::Event).name();
+    let quoted = target.replace('\\', r"\\").replace('"', r#"\""#);
     Ok(format!(
-        "# What \"ostler --listen {listen} --to {to} --mpm {mpm}\" does.\n\
+        "# What \"ostler --listen {listen} --to {to}{flag}\" does.\n\
          MPM {mpm}\n\
          Listen {listen}\n\
          PidFile none\n\
+         ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\
-         ProxyPass / {target}\n\
-         ProxyPassReverse / {target}\n"
+         ProxyPass / \"{quoted}\"\n\
+         ProxyPassReverse / \"{quoted}\"\n"
     ))
 }
 
-/// The files of this machine.
-pub struct Disk;
+/// The disk.
+struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

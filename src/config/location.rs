@@ -32,6 +32,8 @@ pub enum Wish {
 #[derive(Debug)]
 pub struct LocationDraft {
     pub(super) matcher: LocationMatcher,
+    /// Where the section begins.
+    pub(super) at: Span,
     pub(super) wish: Option<Wish>,
     pub(super) reverse: Vec<ReverseRule>,
     pub(super) handler: Option<Handler>,
@@ -48,6 +50,7 @@ impl Checker<'_> {
         let mut draft = LocationDraft {
             // A stand-in, so that the lines inside are judged even if the section's own words are wrong.
             matcher: matcher.clone().unwrap_or_else(|| LocationMatcher::Prefix("/".to_owned())),
+            at: section.name.span,
             wish: None,
             reverse: Vec::new(),
             handler: None,
@@ -57,7 +60,7 @@ impl Checker<'_> {
             add_headers: None,
         };
         for (key, directive) in self.directives(&section.nodes, Contexts::LOCATION) {
-            self.in_location(&mut draft, key, directive);
+            self.in_location(&mut draft, section, key, directive);
         }
         matcher.map(|_| draft)
     }
@@ -107,7 +110,7 @@ impl Checker<'_> {
         self.path(path).map(LocationMatcher::Prefix)
     }
 
-    fn in_location(&mut self, draft: &mut LocationDraft, key: Key, directive: &Directive) {
+    fn in_location(&mut self, draft: &mut LocationDraft, section: &Section, key: Key, directive: &Directive) {
         let args = directive.args.as_slice();
         match key {
             Key::ProxyPass => {
@@ -132,13 +135,14 @@ impl Checker<'_> {
                 draft.wish = wish;
             }
             Key::ProxyPassReverse => {
-                let LocationMatcher::Prefix(path) = &draft.matcher else {
+                // Clients get the path as it was written, not as requests are compared.
+                let (LocationMatcher::Prefix(_), [path]) = (&draft.matcher, section.args.as_slice()) else {
                     self.report
                         .fault(directive.name.span, "a pattern cannot take the place of a url")
                         .hint("a ProxyPassReverse with a path may stand outside of this section");
                     return;
                 };
-                let path = path.clone();
+                let path = path.text.clone();
                 if let [url] = args {
                     draft.reverse.extend(self.reverse_url(url).map(|url| ReverseRule { path, url }));
                 } else {
@@ -227,9 +231,11 @@ impl Checker<'_> {
             return;
         }
         let (there, example) = if left {
-            ("only the path ends in a slash", format!("{path}x becomes {}x", url.path))
+            ("only the path ends in a slash", format!("{path}x is asked for as {}x", url.path))
+        } else if url.path == "/" {
+            ("only the url ends in a slash", format!("{path}/x is asked for as /x here, as //x by httpd"))
         } else {
-            ("only the url ends in a slash", format!("{path}/x becomes {}/x", url.path))
+            ("only the url ends in a slash", format!("{path}/x is asked for as {}/x", url.path))
         };
         self.report
             .warning(target.span, there)

@@ -15,14 +15,15 @@ mod lexer;
 mod load;
 mod location;
 pub mod model;
-pub mod modules;
+mod modules;
 mod parser;
 mod sizing;
 mod summary;
 mod values;
 
 pub use diagnostic::{Diagnostic, Faults, Severity};
-pub use load::{Disk, Loaded, Options, from_text, load, one_liner, read};
+pub use load::{Loaded, Options, from_text, load, one_liner, read};
+pub use modules::built_in as built_in_modules;
 pub use summary::{Listed, effective, listing};
 
 #[cfg(test)]

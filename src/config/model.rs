@@ -303,9 +303,7 @@ pub enum Target {
 pub struct Forward {
     /// Who gets it.
     pub backend: BackendId,
-    /// The path of the url; what remains of the request's path is put behind it byte for byte. Empty where
-    /// neither the url names a path nor the rule's own path ends in a slash: what remains then begins with a
-    /// slash itself, or is nothing, and `/` is asked for.
+    /// The path of the url, at least `/`; what remains of the request's path is put behind it byte for byte.
     pub base: String,
     /// `nocanon`: the client's own bytes go out, not the decoded and re-encoded path.
     pub nocanon: bool,

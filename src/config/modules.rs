@@ -111,11 +111,16 @@ pub fn is_built_in(name: &str) -> bool {
 #[must_use]
 pub fn feature(name: &str) -> Option<&'static str> {
     let name = name.strip_prefix("mod_").unwrap_or(name);
+    let name = name.strip_suffix(".c").map_or_else(|| name.to_owned(), |name| format!("{name}_module"));
     ABSENT.iter().find(|(start, _)| name.starts_with(start)).map(|&(_, feature)| feature)
+}
+
+/// Identifier and file name of every module that is built in, as `-M` and `-l` list them.
+pub fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILT_IN.iter().copied().chain(MPMS.iter().map(|&(id, file, _)| (id, file)))
 }
 
 /// Every name that is known, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let others = BUILT_IN.iter().flat_map(|&(id, file)| [id, file]);
-    MPMS.iter().flat_map(|&(id, file, _)| [id, file]).chain(others)
+    built_in().flat_map(|(id, file)| [id, file])
 }

@@ -78,7 +78,7 @@ pub fn parse(
     let mut known = HashMap::new();
     let mut first = (Sources::default(), Report::default());
     let mut scout = Parser::new(options, files, base, &mut first.0, &mut first.1, &mut known, None);
-    scout.file(name, Arc::from(text), None);
+    scout.all(name, text);
     let said = scout.said;
     let implied = match scout.implied.as_slice() {
         [first, others @ ..] if others.iter().all(|mpm| mpm == first) => Some(*first),
@@ -88,7 +88,7 @@ pub fn parse(
 
     let mut parser = Parser::new(options, files, base, sources, report, &mut known, Some(mpm));
     parser.only_implied = options.mpm.is_none() && said.is_none() && implied.is_some();
-    parser.file(name, Arc::from(text), None);
+    parser.all(name, text);
     Tree { nodes: parser.nodes, mpm, server_root: parser.server_root }
 }
 
@@ -175,6 +175,17 @@ impl<'a> Parser<'a> {
             includes: 0,
             frames: Vec::new(),
             nodes: Vec::new(),
+        }
+    }
+
+    /// The file between the lines of `-C` and `-c`.
+    fn all(&mut self, name: &str, text: &str) {
+        for (name, text) in [
+            ("-C", self.options.before.join("\n").as_str()),
+            (name, text),
+            ("-c", self.options.after.join("\n").as_str()),
+        ] {
+            self.file(name, Arc::from(text), None);
         }
     }
 

@@ -29,8 +29,8 @@ pub struct Sizing {
     pub max_spare: Given,
     pub max_connections_per_child: u64,
     pub max_requests_per_child: u64,
-    pub max_connections_per_process: u32,
-    pub thread_stack_size: u64,
+    pub max_connections_per_process: Given,
+    pub thread_stack_size: Given,
 }
 
 /// The highest ServerLimit and ThreadLimit.
@@ -104,6 +104,22 @@ impl Sizing {
         let children = workers.value / threads.value;
         let start = self.start(workers, threads, children, &mut voice);
         let (min_spare, max_spare) = self.spares(mpm, workers, threads, &mut voice);
+        // 0 leaves it to the system; less than this would not hold the frames of one request.
+        let stack = match self.thread_stack_size {
+            Given { value: 0, .. } => None,
+            given => usize::try_from(voice.within("ThreadStackSize", given, 65_536, u32::MAX).value).ok(),
+        };
+        let connections = self.max_connections_per_process;
+        let connections = if connections.at.is_some() && connections.value < threads.value {
+            let message = format!(
+                "{} is below {}, so a child could never be fully used",
+                named("MaxConnectionsPerProcess", connections),
+                named("ThreadsPerChild", threads)
+            );
+            voice.say(connections, &[], &message, threads.value, None)
+        } else {
+            connections
+        };
         ChildLimits {
             start: start.value,
             server_limit: server_limit.value,
@@ -114,8 +130,8 @@ impl Sizing {
             max_spare: max_spare.value,
             max_connections_per_child: NonZeroU64::new(self.max_connections_per_child),
             max_requests_per_child: NonZeroU64::new(self.max_requests_per_child),
-            max_connections_per_process: NonZeroU32::new(self.max_connections_per_process),
-            thread_stack_size: usize::try_from(self.thread_stack_size).ok().filter(|&bytes| bytes > 0),
+            max_connections_per_process: NonZeroU32::new(connections.value),
+            thread_stack_size: stack,
         }
     }
 

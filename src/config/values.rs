@@ -21,6 +21,12 @@ impl ValueError {
         Self { message: message.into(), hint: None }
     }
 
+    /// Adds what to write instead, if nothing is said yet.
+    #[must_use]
+    pub fn or_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: self.hint.or_else(|| Some(hint.into())), ..self }
+    }
+
     fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -139,6 +145,23 @@ pub fn wait(word: &str) -> Result<Duration> {
     match duration(word)? {
         Duration::ZERO => Err(ValueError::new("this time must be above 0")),
         time => Ok(time),
+    }
+}
+
+/// A user or group: a name, or `#` and a number.
+///
+/// # Errors
+/// What can be neither.
+pub fn identity(word: &str) -> Result<String> {
+    let fits =
+        |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.' | '@' | '\\' | '$');
+    match word.strip_prefix('#') {
+        // The highest number means "no change" to the kernel.
+        Some(digits) => number_within(digits, 0, u64::from(u32::MAX) - 1).map(|id| format!("#{id}")),
+        None if word.is_empty() || !word.chars().all(fits) => {
+            Err(ValueError::new(format!("{} is not a name", quoted(word))))
+        }
+        None => Ok(word.to_owned()),
     }
 }
 
@@ -293,10 +316,11 @@ fn host_name(word: &str, bracketed: bool) -> Result<String> {
     if bracketed {
         return ip(word, true).map(|address| format!("[{address}]"));
     }
-    if word.is_empty() || word.len() > 253 || !word.bytes().all(fits) {
+    let name = word.trim_end_matches('.');
+    if name.is_empty() || name.len() > 253 || !name.bytes().all(fits) {
         return Err(ValueError::new(format!("{} is not the name of a host", quoted(word))));
     }
-    Ok(word.trim_end_matches('.').to_ascii_lowercase())
+    Ok(name.to_ascii_lowercase())
 }
 
 /// `ServerName`: `[http://]name[:port]`.
@@ -322,10 +346,11 @@ pub fn server_name(word: &str) -> Result<(String, Option<u16>)> {
 /// Letters that no name has.
 pub fn server_alias(word: &str) -> Result<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.*?[]:".contains(&byte);
-    if word.is_empty() || !word.bytes().all(fits) {
+    let name = word.trim_end_matches('.');
+    if name.is_empty() || !name.bytes().all(fits) {
         return Err(ValueError::new(format!("{} is not the name of a host", quoted(word))));
     }
-    Ok(word.trim_end_matches('.').to_ascii_lowercase())
+    Ok(name.to_ascii_lowercase())
 }
 
 /// Where a backend is, as far as a url says.
@@ -383,6 +408,9 @@ pub fn backend_url(word: &str) -> Result<BackendUrl> {
             if !path.starts_with('/') {
                 return Err(ValueError::new(format!("the socket {} is not an absolute path", quoted(path))));
             }
+            if path.chars().any(char::is_control) {
+                return Err(ValueError::new("the path of a socket has a control character"));
+            }
             // The kernel's sockaddr_un holds 108 bytes with the closing zero.
             if path.len() > 107 {
                 return Err(ValueError::new("the path of a socket can have 107 bytes at most"));
@@ -427,11 +455,13 @@ pub fn backend_url(word: &str) -> Result<BackendUrl> {
     if port == Some(0) {
         return Err(ValueError::new("port 0 leads nowhere"));
     }
-    if let Some(letter) = path.chars().find(|&letter| letter.is_control() || letter == ' ' || letter == '#') {
+    // The path goes out as it stands, so it must be one that may.
+    if let Some(letter) = path.chars().find(|letter| !letter.is_ascii_graphic() || *letter == '#') {
         return Err(ValueError::new(format!(
             "{} has no place in the path of a url",
             quoted(&letter.to_string())
-        )));
+        ))
+        .hint("write it as % and two hexadecimal digits"));
     }
     if path.contains('?') {
         return Err(ValueError::new("a query in the url of a backend is not built yet"));

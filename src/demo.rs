@@ -25,6 +25,7 @@ pub fn config_text(mpm: Mpm, listen: SocketAddr, origin: SocketAddr) -> String {
          Listen {listen}\n\
          ServerName {host}\n\
          PidFile none\n\
+         ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\
          \n\
          # What each worker is doing. The page is ours, so its path is kept from the origin.\n\

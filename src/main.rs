@@ -160,7 +160,8 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
 }
 
 fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
-    let cannot = |what: String| move |error: io::Error| Failure::Sentence(format!("cannot {what}: {}", cause(&error)));
+    let cannot =
+        |what: String| move |error: io::Error| Failure::Sentence(format!("cannot {what}: {}", cause(&error)));
     let place = demo::choose_port(port).map_err(cannot(format!("listen on 127.0.0.1:{port}")))?;
     let origin = Origin::start().map_err(cannot("start the demo's origin".to_owned()))?;
     let origin_address: SocketAddr = origin.address();

@@ -4,9 +4,9 @@
 //! `VirtualHost configuration:`.
 
 use super::DEFAULT_CONFIG;
+use crate::config;
 use crate::config::model::{Config, HostAddress, LogTarget, VirtualHost};
 
-use crate::config::{self, modules};
 use crate::scoreboard::layout::{LAYOUT_VERSION, Shape};
 use std::fmt::{self, Display, Write as _};
 use std::path::Path;
@@ -35,19 +35,19 @@ pub fn build() -> String {
 /// `-l`.
 #[must_use]
 pub fn modules_by_file() -> String {
-    listed(
-        "Compiled in modules:",
-        modules::names().filter(|name| name.ends_with(".c")).map(|name| ("  ", name, "")),
-    )
+    listed("Compiled in modules:", config::built_in_modules().map(|(_, file)| format!("  {file}\n")))
 }
 
 /// `-M`.
 #[must_use]
 pub fn modules() -> String {
-    listed(
-        "Loaded Modules:",
-        modules::names().filter(|name| name.ends_with("_module")).map(|name| (" ", name, " (static)")),
-    )
+    listed("Loaded Modules:", config::built_in_modules().map(|(name, _)| format!(" {name} (static)\n")))
+}
+
+fn listed(heading: &str, lines: impl Iterator<Item = String>) -> String {
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    format!("{heading}\n{}", lines.concat())
 }
 
 /// `-L`: as httpd's, the directive and what it takes, and below it, indented, what it is for and where it may
@@ -76,14 +76,6 @@ pub fn what_holds(config: &Config) -> String {
     let limits = &config.limits;
     let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
     format!("{}\nSyntax OK\n", config::effective(config, shape.file_size()))
-}
-
-fn listed<'n>(heading: &str, lines: impl Iterator<Item = (&'n str, &'n str, &'n str)>) -> String {
-    let mut text = format!("{heading}\n");
-    for (before, name, after) in lines {
-        text.extend([before, name, after, "\n"]);
-    }
-    text
 }
 
 /// `-S`.

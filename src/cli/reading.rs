@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Source};
 use crate::config::model::Mpm;
-use crate::config::{self, Disk, Faults, Loaded, Options};
+use crate::config::{self, Faults, Loaded, Options};
 use crate::sys::privilege;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,26 +46,11 @@ fn read_file(file: &ConfigFile) -> Result<Loaded, Faults> {
     let options = Options {
         defines: file.defines.clone(),
         mpm: file.mpm,
+        before: file.before.clone(),
+        after: file.after.clone(),
         ..options(root.as_deref().unwrap_or(directory))
     };
-    let options = Options { server_root: root, ..options };
-    if file.before.is_empty() && file.after.is_empty() {
-        return config::load(&file.path, &options);
-    }
-    let include = format!("Include {}", quoted(&path));
-    let lines: Vec<&str> = file
-        .before
-        .iter()
-        .map(String::as_str)
-        .chain([include.as_str()])
-        .chain(file.after.iter().map(String::as_str))
-        .collect();
-    config::read("the command line", &lines.join("\n"), directory, &options, &Disk)
-}
-
-/// A path as one word of a configuration.
-fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\""))
+    config::load(&file.path, &Options { server_root: root, ..options })
 }
 
 /// What the machine and the environment tell. `root` stands in where a user has no run directory.

@@ -94,7 +94,11 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Connect(_) | Self::ConnectTimeout | Self::LeftAlone | Self::NoPlace | Self::Resources(_) => 503,
+            Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::LeftAlone
+            | Self::NoPlace
+            | Self::Resources(_) => 503,
             Self::Timeout => 504,
             Self::Closed | Self::Malformed(_) | Self::TooManyInterims => 502,
         }
@@ -122,7 +126,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Connect(why) => write!(f, "cannot connect: {why}"),
             Self::ConnectTimeout => f.write_str("cannot connect in time (connectiontimeout)"),
-            Self::LeftAlone => f.write_str("failed a moment ago, not tried again before its retry time is over"),
+            Self::LeftAlone => {
+                f.write_str("failed a moment ago, not tried again before its retry time is over")
+            }
             Self::NoPlace => f.write_str("none of its connections became free in time (max)"),
             Self::Timeout => f.write_str("was silent for too long (timeout, ProxyTimeout)"),
             Self::Closed => f.write_str("closed the connection before its response was complete"),
@@ -483,7 +489,10 @@ impl Exchange {
     /// Whether the backend's connection may serve another request after this one.
     #[must_use]
     pub fn backend_may_be_kept(&self) -> bool {
-        self.keep_backend && self.stage == Stage::Over && self.request.is_done() && self.expect != Expect::Waiting
+        self.keep_backend
+            && self.stage == Stage::Over
+            && self.request.is_done()
+            && self.expect != Expect::Waiting
     }
 
     /// Whether this request may be sent a second time, on a fresh connection, when a connection that had served
@@ -585,8 +594,7 @@ impl Exchange {
                     }
                 }
                 Stage::Body => {
-                    let (consumed, piece) =
-                        self.response.next(&input[used..]).map_err(Failure::Malformed)?;
+                    let (consumed, piece) = self.response.next(&input[used..]).map_err(Failure::Malformed)?;
                     let base = used;
                     used += consumed;
                     match piece {
@@ -798,4 +806,3 @@ impl Exchange {
         config.host(self.host)
     }
 }
-

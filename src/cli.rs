@@ -23,6 +23,7 @@ pub const CONFIG_BELOW_ROOT: &str = "conf/ostler.conf";
 #[command(
     name = "ostler",
     disable_version_flag = true,
+    disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     max_term_width = 100,
     after_help = "Try it: `ostler demo` serves at once on 127.0.0.1:8080.\n\
@@ -308,7 +309,7 @@ pub fn table() -> clap::Command {
 }
 
 fn refuse(sentence: &str) -> clap::Error {
-    Cli::command().error(ErrorKind::InvalidValue, sentence)
+    clap::Error::raw(ErrorKind::InvalidValue, format!("{sentence}\n"))
 }
 
 impl Cli {

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading};
-use ostler::config::model::{LogTarget, Mpm};
+use ostler::config::model::{Config, LogTarget, Mpm};
 use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
 use ostler::master::error::cause;
@@ -130,7 +130,7 @@ fn serve(
 
 /// `-k stop`.
 fn stop(file: ConfigFile) -> Result<ExitCode, Failure> {
-    let config = read(&Source::File(file))?.config;
+    let config = read_of_daemon(file)?;
     match control::stop(config.pid_file.as_deref(), config.graceful_shutdown_timeout) {
         Ok(stopped) => say(&format!("{stopped}\n")),
         Err(error) => Err(Failure::Sentence(error.to_string())),
@@ -142,7 +142,7 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
         Board::At(path) => path,
         Board::Of(file) => {
             let name = file.path.display().to_string();
-            read(&Source::File(file))?.config.scoreboard_file.ok_or_else(|| {
+            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
                 Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
             })?
         }
@@ -170,20 +170,34 @@ fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
     serve(loaded, None, true, Some(greeting))
 }
 
-/// Reads the configuration; where there is none and none was named, says what to do instead.
+/// Reads the configuration for somebody who wants to serve or to check; where there is none and none was named,
+/// says what to do instead.
 fn read(source: &Source) -> Result<Loaded, Failure> {
-    if let Source::File(file) = source {
-        if !file.named && !file.path.exists() {
-            return Err(Failure::Sentence(format!(
-                "there is no configuration at {}\n  \
-                 ostler demo                             shows how it works, on 127.0.0.1:8080\n  \
-                 ostler --listen 127.0.0.1:8080 --to URL serves without a file (--print-config makes one)\n  \
-                 ostler -f FILE                          reads another file",
-                file.path.display()
-            )));
-        }
+    match source {
+        Source::File(file) if is_missing(file) => Err(Failure::Sentence(format!(
+            "there is no configuration at {}\n  \
+             ostler demo                              shows how it works, on 127.0.0.1:8080\n  \
+             ostler --listen 127.0.0.1:8080 --to URL  serves without a file (--print-config makes one)\n  \
+             ostler -f FILE                           reads another file",
+            file.path.display()
+        ))),
+        source => Ok(reading::read(source)?),
     }
-    Ok(reading::read(source)?)
+}
+
+/// Reads the configuration of a daemon that is there already.
+fn read_of_daemon(file: ConfigFile) -> Result<Config, Failure> {
+    if is_missing(&file) {
+        let path = file.path.display();
+        return Err(Failure::Sentence(format!(
+            "there is no configuration at {path}; name the daemon's with -f"
+        )));
+    }
+    Ok(reading::read(&Source::File(file))?.config)
+}
+
+fn is_missing(file: &ConfigFile) -> bool {
+    !file.named && !file.path.exists()
 }
 
 fn absolute(path: &std::path::Path) -> PathBuf {

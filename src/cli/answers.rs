@@ -75,7 +75,7 @@ pub fn directives() -> String {
 pub fn what_holds(config: &Config) -> String {
     let limits = &config.limits;
     let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
-    format!("{}\nSyntax OK\n", config::effective(config, shape.file_size()))
+    format!("Syntax OK\n{}\n", config::effective(config, shape.file_size()))
 }
 
 /// `-S`.

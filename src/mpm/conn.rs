@@ -494,6 +494,7 @@ impl Conn {
                 active.exchange.refuse(&refusal, &cx, out);
             }
         }
+        self.again = length > end;
         self.keep_rest(&scratch.input[end..length]);
         self.active = Some(active);
         if !scratch.out.is_empty() {

@@ -50,6 +50,22 @@ pub enum Line {
     },
 }
 
+/// A line with faults.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Broken {
+    /// All of them, in order.
+    pub faults: Vec<LexError>,
+    /// What the line most likely was, if it begins or ends a section; so that one wrong bracket does not make
+    /// every line behind it look wrong.
+    pub meant: Option<Line>,
+}
+
+impl From<Vec<LexError>> for Broken {
+    fn from(faults: Vec<LexError>) -> Self {
+        Self { faults, meant: None }
+    }
+}
+
 /// What is wrong with a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LexError {
@@ -186,25 +202,32 @@ impl Logical {
     ///
     /// # Errors
     /// Every fault of the line, in its order.
-    pub fn read<'v>(mut self, value_of: &dyn Fn(&str) -> Value<'v>) -> Result<Line, Vec<LexError>> {
+    pub fn read<'v>(mut self, value_of: &dyn Fn(&str) -> Value<'v>) -> Result<Line, Broken> {
         self.drop_comment();
         let mut faults = self.substitute(value_of);
         faults.extend(self.strange_letters());
         let mut words = match self.words() {
-            Ok(words) if faults.is_empty() => words,
-            Ok(_) => return Err(faults),
+            Ok(words) => words,
             Err(fault) => {
                 faults.push(fault);
-                return Err(faults);
+                return Err(faults.into());
             }
         };
         let first = words.remove(0);
-        if !first.quoted && first.text.starts_with('<') {
+        let line = if !first.quoted && first.text.starts_with('<') {
             tag(first, words)
         } else {
             Ok(Line::Directive { name: first, args: words })
+        };
+        match line {
+            Ok(line) if faults.is_empty() => Ok(line),
+            Ok(Line::Directive { .. }) => Err(faults.into()),
+            Ok(meant) => Err(Broken { faults, meant: Some(meant) }),
+            Err((fault, meant)) => {
+                faults.push(fault);
+                Err(Broken { faults, meant })
+            }
         }
-        .map_err(|fault| vec![fault])
     }
 
     /// The line's shape alone, for what a condition leaves out: variables are not looked up, words not judged.
@@ -217,7 +240,7 @@ impl Logical {
         if first.quoted || !first.text.starts_with('<') {
             return Some(Line::Directive { name: first, args: Vec::new() });
         }
-        tag(first, words.collect()).ok()
+        tag(first, words.collect()).map_or_else(|(_, meant)| meant, Some)
     }
 
     /// Cuts off a comment at the line's end.
@@ -412,39 +435,39 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// A line that begins with `<`.
-fn tag(first: Word, mut args: Vec<Word>) -> Result<Line, LexError> {
+/// A line that begins with `<`; or what is wrong with it, and what it most likely was.
+fn tag(first: Word, mut args: Vec<Word>) -> Result<Line, (LexError, Option<Line>)> {
     let whole = args.last().map_or(first.span, |last| first.span.to(last.span));
+    let wrong = |message: &str, span: Span| LexError { span, message: message.to_owned(), hint: None };
     let mut name = Word { text: first.text[1..].to_owned(), ..first };
     let last = args.last_mut().unwrap_or(&mut name);
-    let Some(inside) = (if last.quoted { None } else { last.text.strip_suffix('>') }) else {
-        return Err(LexError {
-            span: whole,
-            message: "this has no \">\" at its end".to_owned(),
-            hint: Some("a section begins with <Name words> on a line of its own".to_owned()),
-        });
-    };
-    let inside = inside.to_owned();
-    // The bracket is no part of the word, so the caret should not stand under it either.
-    last.span.end = last.span.end.saturating_sub(1).max(last.span.start);
-    last.text = inside;
+    let inside = (if last.quoted { None } else { last.text.strip_suffix('>') }).map(str::to_owned);
+    let unclosed = inside.is_none().then(|| LexError {
+        hint: Some("a section begins with <Name words> on a line of its own".to_owned()),
+        ..wrong("this has no \">\" at its end", whole)
+    });
+    if let Some(inside) = inside {
+        // The bracket is no part of the word, so the caret should not stand under it either.
+        last.span.end = last.span.end.saturating_sub(1).max(last.span.start);
+        last.text = inside;
+    }
     if args.last().is_some_and(|last| last.text.is_empty() && !last.quoted) {
         args.pop();
     }
     let closing = name.text.strip_prefix('/').map(str::to_owned);
-    let bare = closing.as_deref().unwrap_or(&name.text);
-    if bare.is_empty() {
-        let message = "a section needs a name directly after its bracket".to_owned();
-        return Err(LexError { span: whole, message, hint: None });
+    if closing.as_ref().unwrap_or(&name.text).is_empty() {
+        return Err((wrong("a section needs a name directly after its bracket", whole), None));
     }
-    match closing {
-        None => Ok(Line::Open { name, args }),
-        Some(text) => match args.first() {
-            Some(surplus) => {
-                let message = format!("nothing may stand after </{text}");
-                Err(LexError { span: surplus.span, message, hint: None })
-            }
-            None => Ok(Line::Close { name: Word { text, ..name } }),
-        },
+    let surplus = args.first().map(|word| word.span);
+    let line = match closing {
+        None => Line::Open { name, args },
+        Some(text) => Line::Close { name: Word { text, ..name } },
+    };
+    match (unclosed, &line, surplus) {
+        (Some(fault), _, _) => Err((fault, Some(line))),
+        (None, Line::Close { name }, Some(surplus)) => {
+            Err((wrong(&format!("nothing may stand after </{}", name.text), surplus), Some(line)))
+        }
+        _ => Ok(line),
     }
 }

@@ -214,19 +214,17 @@ impl Logical {
             }
         };
         let first = words.remove(0);
-        let line = if !first.quoted && first.text.starts_with('<') {
+        let (line, fault) = if !first.quoted && first.text.starts_with('<') {
             tag(first, words)
         } else {
-            Ok(Line::Directive { name: first, args: words })
+            (Some(Line::Directive { name: first, args: words }), None)
         };
+        faults.extend(fault);
         match line {
-            Ok(line) if faults.is_empty() => Ok(line),
-            Ok(Line::Directive { .. }) => Err(faults.into()),
-            Ok(meant) => Err(Broken { faults, meant: Some(meant) }),
-            Err((fault, meant)) => {
-                faults.push(fault);
-                Err(Broken { faults, meant })
-            }
+            Some(line) if faults.is_empty() => Ok(line),
+            // What a broken directive was meant to be is anybody's guess.
+            Some(Line::Directive { .. }) => Err(faults.into()),
+            meant => Err(Broken { faults, meant }),
         }
     }
 
@@ -240,7 +238,7 @@ impl Logical {
         if first.quoted || !first.text.starts_with('<') {
             return Some(Line::Directive { name: first, args: Vec::new() });
         }
-        tag(first, words.collect()).map_or_else(|(_, meant)| meant, Some)
+        tag(first, words.collect()).0
     }
 
     /// Cuts off a comment at the line's end.
@@ -435,8 +433,8 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// A line that begins with `<`; or what is wrong with it, and what it most likely was.
-fn tag(first: Word, mut args: Vec<Word>) -> Result<Line, (LexError, Option<Line>)> {
+/// A line that begins with `<`: what it is, or most likely was; and what is wrong with it.
+fn tag(first: Word, mut args: Vec<Word>) -> (Option<Line>, Option<LexError>) {
     let whole = args.last().map_or(first.span, |last| first.span.to(last.span));
     let wrong = |message: &str, span: Span| LexError { span, message: message.to_owned(), hint: None };
     let mut name = Word { text: first.text[1..].to_owned(), ..first };
@@ -456,18 +454,131 @@ fn tag(first: Word, mut args: Vec<Word>) -> Result<Line, (LexError, Option<Line>
     }
     let closing = name.text.strip_prefix('/').map(str::to_owned);
     if closing.as_ref().unwrap_or(&name.text).is_empty() {
-        return Err((wrong("a section needs a name directly after its bracket", whole), None));
+        return (None, Some(wrong("a section needs a name directly after its bracket", whole)));
     }
     let surplus = args.first().map(|word| word.span);
     let line = match closing {
         None => Line::Open { name, args },
         Some(text) => Line::Close { name: Word { text, ..name } },
     };
-    match (unclosed, &line, surplus) {
-        (Some(fault), _, _) => Err((fault, Some(line))),
-        (None, Line::Close { name }, Some(surplus)) => {
-            Err((wrong(&format!("nothing may stand after </{}", name.text), surplus), Some(line)))
+    let fault = unclosed.or_else(|| match (&line, surplus) {
+        (Line::Close { name }, Some(surplus)) => {
+            Some(wrong(&format!("nothing may stand after </{}", name.text), surplus))
         }
-        _ => Ok(line),
+        _ => None,
+    });
+    (Some(line), fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_of(name: &str) -> Value<'static> {
+        match name {
+            "a" => Value::Is("one"),
+            "two" => Value::Is("1 2"),
+            "quoted" => Value::Is("\"x y\" #z"),
+            _ => Value::Unknown { message: format!("no {name}"), hint: None },
+        }
+    }
+
+    fn lines(text: &str) -> Vec<Result<Line, Broken>> {
+        let mut lexer = Lexer::new(FileId(0), text);
+        std::iter::from_fn(|| lexer.next_line())
+            .filter(|line| !line.is_comment())
+            .map(|line| line.read(&value_of))
+            .collect()
+    }
+
+    /// Each word with the stretch of text that it comes from.
+    fn words(text: &str) -> Vec<(String, &str)> {
+        let place = |word: &Word| &text[word.span.start as usize..word.span.end as usize];
+        let mut all = Vec::new();
+        for line in lines(text) {
+            match line.unwrap_or_else(|broken| panic!("{text:?} {broken:?}")) {
+                Line::Directive { name, args } | Line::Open { name, args } => {
+                    all.extend(
+                        std::iter::once(name).chain(args).map(|word| (word.text.clone(), place(&word))),
+                    );
+                }
+                Line::Close { name } => all.push((format!("/{}", name.text), place(&name))),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_parted_into_words_with_their_places() {
+        for (text, want) in [
+            ("", vec![]),
+            ("\n  \t\r\n# x\n   # y", vec![]),
+            ("\u{feff}A b", vec![("A", "A"), ("b", "b")]),
+            ("  A\tb  c \r\n", vec![("A", "A"), ("b", "b"), ("c", "c")]),
+            ("A \"b c\" 'd \"e'", vec![("A", "A"), ("b c", "\"b c\""), ("d \"e", "'d \"e'")]),
+            // Only the quote itself and the backslash are escaped; all others keep their backslash.
+            (
+                r#"A "x\"y\\z\d\'" \d\\ '\''"#,
+                vec![("A", "A"), (r#"x"y\z\d\'"#, r#""x\"y\\z\d\'""#), (r"\d\", r"\d\\"), ("'", r"'\''")],
+            ),
+            // A quote within a word is a letter, and after a closing quote a new word begins.
+            ("A b\"c \"d\"e", vec![("A", "A"), ("b\"c", "b\"c"), ("d", "\"d\""), ("e", "e")]),
+            ("A b # c \"", vec![("A", "A"), ("b", "b")]),
+            ("A b#c \"# d\"", vec![("A", "A"), ("b#c", "b#c"), ("# d", "\"# d\"")]),
+            ("A b \\\n  c\\\r\nd", vec![("A", "A"), ("b", "b"), ("cd", "c\\\r\nd")]),
+            ("A b\\", vec![("A", "A"), ("b", "b")]),
+            (
+                "A x${a}y ${two} ${map:x} ${} ${a",
+                vec![
+                    ("A", "A"),
+                    ("xoney", "x${a}y"),
+                    ("1", "${two}"),
+                    ("2", "${two}"),
+                    ("${map:x}", "${map:x}"),
+                    ("${}", "${}"),
+                    ("${a", "${a"),
+                ],
+            ),
+            // A value may bring quotes along, but no comment.
+            ("A ${quoted}", vec![("A", "A"), ("x y", "${quoted}"), ("#z", "${quoted}")]),
+            (
+                "<Location \"/a b\" > # c\n</Location>",
+                vec![("Location", "<Location"), ("/a b", "\"/a b\""), ("/Location", "</Location")],
+            ),
+            ("<IfModule !a>", vec![("IfModule", "<IfModule"), ("!a", "!a")]),
+            ("<IfVersion >= 2.4>", vec![("IfVersion", "<IfVersion"), (">=", ">="), ("2.4", "2.4")]),
+            (
+                "User #1 #2\nUser # x\ngroup #-2",
+                vec![("User", "User"), ("#1", "#1"), ("User", "User"), ("group", "group"), ("#-2", "#-2")],
+            ),
+        ] {
+            let want: Vec<(String, &str)> =
+                want.into_iter().map(|(word, place)| (word.to_owned(), place)).collect();
+            assert_eq!(words(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn faults_of_a_line_have_their_places() {
+        for (text, start, end, message) in [
+            ("A \"b", 2, 3, "the quotation mark is never closed"),
+            ("A 'b\\'", 2, 3, "the quotation mark is never closed"),
+            ("A x${none}", 3, 10, "no none"),
+            ("<A b", 0, 4, "this has no \">\" at its end"),
+            ("<A b> c", 0, 7, "this has no \">\" at its end"),
+            ("<>", 0, 2, "a section needs a name directly after its bracket"),
+            ("< A>", 0, 4, "a section needs a name directly after its bracket"),
+            ("</>", 0, 3, "a section needs a name directly after its bracket"),
+            ("</A b>", 4, 5, "nothing may stand after </A"),
+            ("A \u{7f}", 2, 3, "a control character (U+007F) has no place here"),
+        ] {
+            let broken = lines(text).remove(0).expect_err(text);
+            let [fault] = broken.faults.as_slice() else { panic!("{text:?} {broken:?}") };
+            assert_eq!(
+                (fault.span.start, fault.span.end, fault.message.as_str()),
+                (start, end, message),
+                "{text:?}"
+            );
+        }
     }
 }

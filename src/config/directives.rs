@@ -379,7 +379,7 @@ pub static TABLE: &[Entry] = &[
     directive("CustomLog", Key::CustomLog, BOTH, (2, 3), "file|\"|program\" format|nickname",
         "one line for each request"),
     directive("DefaultRuntimeDir", Key::DefaultRuntimeDir, SERVER, (1, 1), "directory",
-        "where PidFile and ScoreBoardFile are if they name no directory of their own")
+        "where PidFile and ScoreBoardFile are, unless they are absolute")
         .told("/run/ostler; without root $XDG_RUNTIME_DIR/ostler, or ServerRoot"),
     directive("Define", Key::Define, ANYWHERE, (1, 2), "name [value]",
         "sets a variable for ${name} and <IfDefine name>; lines below see it"),
@@ -496,7 +496,7 @@ pub static TABLE: &[Entry] = &[
         "with fewer idle threads than this, more children are made")
         .only(Drivers::Threaded).preset("75"),
     directive("MPM", Key::Mpm, SERVER, (1, 1), "event|worker|prefork",
-        "who waits for whom; see MULTI-PROCESSING MODULES")
+        "the process model: who waits for whom")
         .told("event, or the only one that an <IfModule> names"),
     idle("Mutex", "mechanism [name]", "locks between children",
         "children share no lock; the kernel wakes one for each connection")

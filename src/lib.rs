@@ -12,7 +12,7 @@
 //! | 3 | [`config`] p: text to `Config`, or all its faults at once |
 //! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go |
 //! | 1 | [`sys`]: the kernel; the only room with libc and `unsafe` |
-//! | 0 | [`ids`], [`clock`] p: numbers with a meaning |
+//! | 0 | [`ids`], [`clock`], [`buf`] p: numbers with a meaning, bytes on their way out |
 //!
 //! Invariants, numbered so that comments can cite them:
 //!
@@ -29,8 +29,11 @@
 //! 8. Readiness is said, not slept for: the daemon writes its bound addresses once it serves.
 //! 9. EPOLL_CTL_DEL comes before close or sendmsg of any descriptor that another process may hold.
 
+pub mod buf;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod http;
 pub mod ids;
 pub mod log;

@@ -349,3 +349,197 @@ impl AccessLogs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::line::LogLevels;
+    use crate::sys::{fd, time};
+    use std::os::fd::AsFd;
+
+    const RECORD: AccessRecord<'_> = AccessRecord {
+        client: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 4711),
+        peer: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 200)), 4712),
+        local: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 8080),
+        host_name: "www.example.org",
+        port: 443,
+        status: 200,
+        body_bytes: 2326,
+        bytes_in: 120,
+        bytes_out: 2500,
+        start_wall_us: 1_795_338_027_123_456,
+        start: Moment(5_000_000),
+        end: Moment(7_001_500),
+        kept_alive: 3,
+        connection: ConnectionEnd::Kept,
+        answerer: Answerer::Backend("http://127.0.0.1:3000"),
+        upstream: Some(UpstreamRecord {
+            address: UpstreamAddress::Tcp(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000)),
+            status: Some(502),
+            connect_us: Some(90),
+            header_us: None,
+            total_us: Some(1500),
+            attempts: 2,
+            reused: true,
+        }),
+        proxy_error: Some("connection reset by backend"),
+    };
+
+    const FACTS: RequestFacts<'_> = RequestFacts {
+        line: b"GET /a%20b?q=1 HTTP/1.1",
+        method: b"GET",
+        path: b"/a%20b",
+        query: Some(b"q=1"),
+        protocol: b"HTTP/1.1",
+        host: b"asked.example",
+    };
+
+    fn field(name: &str) -> Option<&'static [u8]> {
+        match name.to_ascii_lowercase().as_str() {
+            "referer" => Some(b"http://r/\"x\""),
+            "user-agent" => Some(b"curl/8"),
+            "cookie" => Some(b"a=1; id=me\x7f"),
+            "empty" => Some(b""),
+            _ => None,
+        }
+    }
+
+    fn rendered(format: &str, record: &AccessRecord<'_>, captured: bool) -> String {
+        let format = LogFormat::parse(format).expect(format);
+        let mut capture = Capture::new();
+        if captured {
+            format.capture_request(&FACTS, field, &mut capture);
+            format
+                .capture_response(|name| (name == "Content-Type").then_some(&b"text/html"[..]), &mut capture);
+            format.capture_request_trailers(|name| (name == "Sum").then_some(&b"42"[..]), &mut capture);
+            format.capture_response_trailers(|name| (name == "Sum").then_some(&b"43"[..]), &mut capture);
+        }
+        let mut line = Vec::new();
+        format.render(record, &capture, &mut line);
+        assert_eq!(line.pop(), Some(b'\n'));
+        String::from_utf8(line).expect("escaped lines are ASCII")
+    }
+
+    #[test]
+    fn every_code_prints_its_value() {
+        for (format, want) in [
+            ("%a %{c}a %h %{c}h %A", "192.0.2.7 198.51.100.200 192.0.2.7 198.51.100.200 10.0.0.1"),
+            ("%B %b %I %O %S", "2326 2326 120 2500 2620"),
+            ("%D %T %{s}T %{ms}T %{us}T", "2001500 2 2 2001 2001500"),
+            ("%m %U %q %H %V %v", "GET /a b ?q=1 HTTP/1.1 asked.example www.example.org"),
+            ("\"%r\" %s %>s %<s", "\"GET /a%20b?q=1 HTTP/1.1\" 200 200 200"),
+            ("%{Referer}i|%{Absent}i|%{Empty}i", "http://r/\\\"x\\\"|-|"),
+            ("%{id}C %{none}C", "me\\x7f -"),
+            ("%{Content-Type}o %{Absent}o", "text/html -"),
+            ("%{Sum}^ti %{Sum}^to %{None}^ti", "42 43 -"),
+            ("%k %l %u %X", "3 - - +"),
+            ("%p %{canonical}p %{local}p %{remote}p", "443 443 8080 4711"),
+            ("%R", "proxy:http://127.0.0.1:3000"),
+            ("%{sec}t %{msec}t %{usec}t", "1795338027 1795338027123 1795338027123456"),
+            ("%{msec_frac}t %{usec_frac}t %{end:usec_frac}t", "123 123456 124956"),
+            ("%{end:sec}t %{begin:%s}t %{end:%s}t", "1795338029 1795338027 1795338029"),
+            ("%{upstream}a %{upstream_status}x", "127.0.0.1:3000 502"),
+            ("%{upstream_connect}x %{upstream_header}x %{upstream_time}x", "90 - 1500"),
+            ("%{upstream_attempts}x %{upstream_reused}x", "2 yes"),
+            ("%{proxy-error}n", "connection reset by backend"),
+            ("%400,501{User-Agent}i %200,304{User-Agent}i %!200{User-Agent}i", "- curl/8 -"),
+            ("100%% \\t\\\\ \\x \\\"", "100% \t\\ \\x \""),
+        ] {
+            assert_eq!(rendered(format, &RECORD, true), want, "{format}");
+        }
+        let ours = rendered("%P %{pid}P %{tid}P %{hextid}P", &RECORD, true);
+        let tid = process::gettid();
+        assert_eq!(ours, format!("{0} {0} {tid} {tid:x}", std::process::id()));
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let record = AccessRecord {
+            client: "[::ffff:192.0.2.7]:1".parse().expect("an address"),
+            peer: "[2001:db8::1]:1".parse().expect("an address"),
+            status: 0,
+            body_bytes: 0,
+            connection: ConnectionEnd::Aborted,
+            answerer: Answerer::Nobody,
+            upstream: None,
+            proxy_error: None,
+            end: Moment(0),
+            ..RECORD
+        };
+        for (format, want) in [
+            ("%h %{c}a %>s %b %B %X %R %D", "192.0.2.7 2001:db8::1 - - 0 X - 0"),
+            ("\"%r\" %m %U %q %H %V %{Referer}i %{id}C", "\"-\" - - - - www.example.org - -"),
+            ("%{upstream}a %{upstream_time}x %{upstream_reused}x %{proxy-error}n", "- - - -"),
+        ] {
+            assert_eq!(rendered(format, &record, false), want, "{format}");
+        }
+        let record = AccessRecord { answerer: Answerer::Handler("server-status"), ..record };
+        assert_eq!(rendered("%R", &record, true), "server-status");
+    }
+
+    #[test]
+    fn combined_is_httpd_s() {
+        let line = rendered("combined", &RECORD, true);
+        let (front, rest) = line.split_once('[').expect("a stamp");
+        let (_, rest) = rest.split_once(']').expect("a stamp");
+        assert_eq!(front, "192.0.2.7 - - ");
+        assert_eq!(rest, " \"GET /a%20b?q=1 HTTP/1.1\" 200 2326 \"http://r/\\\"x\\\"\" \"curl/8\"");
+    }
+
+    #[test]
+    fn logs_of_one_host_share_a_capture() {
+        let (first_end, first) = fd::pipe().expect("a pipe");
+        let (second_end, second) = fd::pipe().expect("a pipe");
+        let (_errors_end, errors) = fd::pipe().expect("a pipe");
+        let parse = |text| LogFormat::parse(text).expect(text);
+        let logs = AccessLogs::new(
+            [(parse("%m %{Referer}i"), Sink::from(first)), (parse("%U %{X}o %m"), Sink::from(second))],
+            super::super::sink::logger(Sink::from(errors), &LogLevels::default()),
+        );
+        assert!(!logs.is_empty());
+        let mut capture = Capture::new();
+        for _ in 0..2 {
+            capture.clear();
+            logs.capture_request(&FACTS, field, &mut capture);
+            logs.capture_response(|_| Some(b"y"), &mut capture);
+            logs.write(&RECORD, &capture);
+        }
+        let mut bytes = [0; 256];
+        for (end, want) in [(first_end, "GET http://r/\\\"x\\\"\n"), (second_end, "/a b y GET\n")] {
+            let count = fd::read(end.as_fd(), &mut bytes).expect("both lines");
+            assert_eq!(String::from_utf8_lossy(&bytes[..count]), want.repeat(2));
+        }
+    }
+
+    /// `cargo test --release -- --ignored --nocapture cost` prints it.
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_a_combined_line() {
+        const BATCHES: u64 = 300;
+        const ROUNDS: u64 = 5_000;
+        let format = LogFormat::parse("combined").expect("a nickname");
+        let facts =
+            RequestFacts { line: b"GET /static/js/app.4711.min.js?v=1 HTTP/1.1", ..RequestFacts::default() };
+        let agent: &[u8] = b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
+        let referer: &[u8] = b"https://www.example.org/index.html";
+        let mut capture = Capture::new();
+        let mut line = Vec::new();
+        // The best of many batches: what other processes take is not ours.
+        let best = (0..BATCHES).map(|batch| {
+            let begin = time::now();
+            for round in 0..ROUNDS {
+                capture.clear();
+                line.clear();
+                let find = |name: &str| Some(if name == "Referer" { referer } else { agent });
+                format.capture_request(std::hint::black_box(&facts), find, &mut capture);
+                let start_wall_us = RECORD.start_wall_us + batch * ROUNDS + round;
+                let record = AccessRecord { start_wall_us, ..RECORD };
+                format.render(std::hint::black_box(&record), &capture, &mut line);
+                std::hint::black_box(&line);
+            }
+            time::now().micros_since(begin)
+        });
+        let best = best.min().expect("there are batches");
+        println!("combined, {} bytes: {} ns", line.len(), best * 1000 / ROUNDS);
+    }
+}

@@ -67,7 +67,8 @@ impl Level {
         Self::ALL.iter().copied().find(|level| level.name().eq_ignore_ascii_case(word))
     }
 
-    /// The level of a record: slog has six, so a tag (`info!(log, #"notice", "…")`) names the others.
+    /// The level of a record: slog has six, so a tag names the others (`crit!(log, # "emerg", "…")`, the blank is
+    /// needed).
     #[must_use]
     pub fn of(level: slog::Level, tag: &str) -> Self {
         let plain = match level {
@@ -93,6 +94,15 @@ impl Level {
             _ => slog::Level::Trace,
         }
     }
+}
+
+/// Logs at [`Level::Notice`](crate::log::line::Level::Notice), which slog does not have: turning points that are
+/// written whatever `LogLevel` says. Used as slog's own: `notice!(log, "{} up", name; "module" => "core")`.
+#[macro_export]
+macro_rules! notice {
+    ($log:expr, $($rest:tt)+) => {
+        ::slog::log!($log, ::slog::Level::Info, "notice", $($rest)+)
+    };
 }
 
 macro_rules! modules {
@@ -139,8 +149,6 @@ modules! {
     Reqtimeout = "reqtimeout",
     /// Users, groups, rights.
     Unixd = "unixd",
-    /// Listeners and other modules built into httpd's core under the name `so`.
-    So = "so",
     /// `Require`.
     AuthzCore = "authz_core",
     /// `Require ip` and `Require local`.

@@ -1,6 +1,6 @@
 //! Lines, and where they go.
 //!
-//! [`line`] knows levels, modules and the shape of an error line; [`format`] compiles `LogFormat` and renders
+//! [`mod@line`] knows levels, modules and the shape of an error line; [`mod@format`] compiles `LogFormat` and renders
 //! it; [`access`] is one host's access logs; [`sink`] owns descriptors and is the only file here that writes;
 //! [`stamp`] turns seconds into text.
 

@@ -124,9 +124,8 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 /// A logger that writes httpd's error lines into `sink`.
 ///
 /// The pair `"module" => "proxy"` names who speaks (`core` without it), `"client" => addr` whom it is about; other
-/// pairs follow the message as `, key=value`. A tag names the levels that slog lacks:
-/// `slog::info!(log, #"notice", "resuming normal operations")`.
-#[must_use]
+/// pairs follow the message as `, key=value`. A tag names the levels that slog lacks; for the one that is common,
+/// there is [`crate::notice!`].
 pub fn logger(sink: Sink, levels: &LogLevels) -> slog::Logger {
     slog::Logger::root(ErrorLog { sink, levels: *levels }, slog::o!())
 }
@@ -291,5 +290,136 @@ impl Serializer for Pairs {
 
     fn emit_none(&mut self, _: Key) -> slog::Result {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::line::Client;
+    use crate::notice;
+    use crate::sys::fd;
+    use slog::{debug, error, info, o, trace, warn};
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    fn reading() -> (File, Sink) {
+        let (end, sink) = fd::pipe().expect("a pipe");
+        (File::from(end), Sink::from(sink))
+    }
+
+    /// Everything written, once all writers are gone, without what differs from run to run.
+    fn lines(mut end: File) -> Vec<String> {
+        let mut text = String::new();
+        end.read_to_string(&mut text).expect("log lines are text");
+        let us = format!("[pid {}:tid ", std::process::id());
+        text.lines()
+            .map(|line| {
+                let (stamp, rest) = line.split_once("] ").expect("a stamp");
+                assert_eq!(stamp.len(), "[Sun Nov 22 09:00:27.123456 2026".len(), "{line}");
+                let (module, rest) = rest.split_once(' ').expect("module and level");
+                let (_, rest) = rest.strip_prefix(&us).expect("our pid").split_once("] ").expect("a tid");
+                format!("{module} {rest}")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pairs_go_into_their_brackets_and_behind_the_message() {
+        let (end, sink) = reading();
+        let log = logger(sink, &LogLevels::new(Level::Trace8));
+        let child = log.new(o!("module" => "mpm_event", "slot" => 3));
+        let client = Client("[::ffff:192.0.2.7]:4711".parse().expect("an address"));
+        error!(log, "plain");
+        notice!(child, "{} up", "child");
+        warn!(child, "mine"; "module" => "proxy", "client" => client, "backend" => "b\n", "tries" => 2);
+        debug!(log, "x"; "client" => %"10.0.0.1:1", "none" => None::<u8>);
+        trace!(log, # "trace5", "deep\x1b[m"; "module" => "no such module");
+        slog::crit!(log, # "emerg", "over");
+        drop((log, child));
+        assert_eq!(
+            lines(end),
+            [
+                "[core:error] plain",
+                "[mpm_event:notice] child up, slot=3",
+                "[proxy:warn] [client 192.0.2.7:4711] mine, slot=3, backend=b\\n, tries=2",
+                "[core:debug] [client 10.0.0.1:1] x",
+                "[core:trace5] deep\\x1b[m",
+                "[core:emerg] over",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_module_has_its_level_and_a_notice_always_passes() {
+        let (end, sink) = reading();
+        let mut levels = LogLevels::new(Level::Error);
+        levels.set(Module::Proxy, Level::Debug);
+        let log = logger(sink, &levels);
+        warn!(log, "not this");
+        warn!(log, "this"; "module" => "proxy");
+        debug!(log, "this too"; "module" => "proxy");
+        trace!(log, "not this"; "module" => "proxy");
+        debug!(log, "not this"; "module" => "http");
+        notice!(log, "always");
+        drop(log);
+        assert_eq!(lines(end), ["[proxy:warn] this", "[proxy:debug] this too", "[core:notice] always"]);
+    }
+
+    #[test]
+    fn a_value_that_logs_while_it_is_shown_does_no_harm() {
+        struct Talkative(slog::Logger);
+        impl fmt::Display for Talkative {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                info!(self.0, "inner");
+                f.write_str("outer")
+            }
+        }
+        let (end, sink) = reading();
+        let log = logger(sink, &LogLevels::new(Level::Info));
+        info!(log, "{}", Talkative(log.clone()));
+        drop(log);
+        assert_eq!(lines(end), ["[core:info] inner", "[core:info] outer"]);
+    }
+
+    #[test]
+    fn a_line_too_long_for_a_pipe_is_cut_not_split() {
+        let (mut end, sink) = reading();
+        for length in [PIPE_LINE, PIPE_LINE + 1, 3 * PIPE_LINE] {
+            let mut line = vec![b'x'; length - 1];
+            line.push(b'\n');
+            assert!(matches!(sink.append(&line), Appended::Written));
+        }
+        drop(sink);
+        let mut text = String::new();
+        end.read_to_string(&mut text).expect("text");
+        let ends: Vec<_> = text.lines().map(|line| (line.len() + 1, line.ends_with("..."))).collect();
+        assert_eq!(ends, [(PIPE_LINE, false), (PIPE_LINE, true), (PIPE_LINE, true)]);
+    }
+
+    #[test]
+    fn losses_are_counted_and_said_once() {
+        let (end, other) = UnixStream::pair().expect("a socket pair");
+        end.set_nonblocking(true).expect("non-blocking");
+        let sink = Sink::from(OwnedFd::from(end));
+        let line = vec![b'x'; 1 << 16];
+        let mut failed = 0;
+        while failed < 3 {
+            match sink.append(&line) {
+                Appended::Written => assert_eq!(failed, 0),
+                Appended::Failed(fault) => {
+                    assert_eq!((failed, fault.kind()), (0, io::ErrorKind::WouldBlock));
+                    failed = 1;
+                }
+                Appended::StillFailing => failed += 1,
+                Appended::Recovered(_) => panic!("nobody has read"),
+            }
+        }
+        other.set_nonblocking(true).expect("non-blocking");
+        let mut other = other;
+        while matches!(other.read(&mut vec![0; 1 << 16]), Ok(count) if count > 0) {}
+        assert!(matches!(sink.append(b"back\n"), Appended::Recovered(3)));
+        assert!(matches!(sink.append(b"fine\n"), Appended::Written));
+        assert_eq!(sink.lost(), 3);
     }
 }

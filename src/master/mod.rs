@@ -1,1 +1,28 @@
-//! To be built.
+//! The parent: moves processes; one thread; reads nothing off the network.
+//!
+//! [`start`] opens what can be opened and becomes the master; [`supervisor`] is its loop, `upkeep` what it does
+//! in each turn. Decided apart, as functions of numbers: [`policy`], [`pulse`], [`shutdown`], [`deaths`],
+//! [`backoff`]. [`control`] is the other side: `-k stop`.
+
+pub mod backoff;
+pub mod children;
+pub mod control;
+pub mod deaths;
+pub mod detach;
+pub mod error;
+pub mod generation;
+pub mod listeners;
+pub mod logs;
+pub mod pidfile;
+pub mod policy;
+pub mod pulse;
+pub mod resolve;
+pub mod shutdown;
+pub mod signals;
+pub mod spawn;
+pub mod start;
+pub mod supervisor;
+mod upkeep;
+
+pub use error::StartError;
+pub use start::{Startup, run};

@@ -103,18 +103,23 @@ pub fn ensure_standard_streams() -> io::Result<()> {
     }
 }
 
-/// Points standard input and output, and standard error too if `error` is set, at /dev/null.
+/// Points standard input and output at /dev/null.
 ///
 /// # Errors
 /// If /dev/null cannot be opened.
-pub fn silence_standard_streams(error: bool) -> io::Result<()> {
+pub fn silence_standard_streams() -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
-    if error {
-        nix::unistd::dup2_stderr(&null)?;
-    }
     Ok(())
+}
+
+/// Points standard error at `target`: where a library or a panic may still write.
+///
+/// # Errors
+/// None that Linux documents for two open descriptors.
+pub fn redirect_standard_error(target: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(nix::unistd::dup2_stderr(target)?)
 }
 
 /// A second descriptor, CLOEXEC, of the same open file.

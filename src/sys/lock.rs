@@ -22,18 +22,28 @@ pub fn try_lock(file: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// Who holds the lock: another process, or `None`. Our own lock does not count.
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Holder {
+    /// Nobody, or this process itself.
+    Nobody,
+    /// Another process.
+    Process(ChildPid),
+    /// A process that has no number in our pid namespace: one outside of our container.
+    Elsewhere,
+}
+
+/// Who holds the lock; our own does not count.
 ///
 /// # Errors
 /// If the file system knows no locks.
-pub fn holder(file: BorrowedFd<'_>) -> io::Result<Option<ChildPid>> {
+pub fn holder(file: BorrowedFd<'_>) -> io::Result<Holder> {
     let mut lock = whole_file();
     fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
     if i32::from(lock.l_type) == libc::F_UNLCK {
-        return Ok(None);
+        return Ok(Holder::Nobody);
     }
-    // 0 would be a process of another pid namespace: it has no number here.
-    Ok(ChildPid::new(lock.l_pid))
+    Ok(ChildPid::new(lock.l_pid).map_or(Holder::Elsewhere, Holder::Process))
 }
 
 fn whole_file() -> libc::flock {

@@ -12,6 +12,7 @@ pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod random;
+pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod time;

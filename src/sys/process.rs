@@ -7,7 +7,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a child leaves with.
@@ -202,6 +202,22 @@ pub fn wait_for(pid: ChildPid) -> io::Result<Death> {
 pub fn kill(pid: ChildPid, signal: Signal) -> io::Result<()> {
     nix::sys::signal::kill(Pid::from_raw(pid.as_raw()), signal)?;
     Ok(())
+}
+
+/// A descriptor that becomes readable when the process has ended, ours or not.
+///
+/// # Errors
+/// ESRCH if it is gone; ENOSYS on kernels before 5.3.
+pub fn watch(pid: ChildPid) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    match RawFd::try_from(result) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the kernel has just made this descriptor (CLOEXEC) for us, so nobody else owns it.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether a process of this number exists, ours or not.

@@ -1,0 +1,242 @@
+//! Bytes on their way out: gathered without copying what has just been read, and kept when a socket is full.
+//!
+//! A turn reads into its thread's buffer, decides, and sends. What it sends is partly new (heads, chunk sizes)
+//! and partly a range of what was read. [`Gather`] lists both in order, so that one `writev` takes them all.
+//! Only what the socket refuses is copied, into the connection's [`Backlog`].
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+/// Slices handed to one `writev`; more pieces than this leave in several calls.
+pub const SLICES: usize = 32;
+
+/// Bytes to be sent, in order: some owned, some ranges of the input buffer of this turn.
+#[derive(Debug, Default)]
+pub struct Gather {
+    owned: Vec<u8>,
+    pieces: Vec<Piece>,
+    length: usize,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Piece {
+    Owned(Range<usize>),
+    Input(Range<usize>),
+}
+
+impl Gather {
+    /// Nothing to send.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes to be sent.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.owned.clear();
+        self.pieces.clear();
+        self.length = 0;
+    }
+
+    /// Appends `range` of this turn's input.
+    pub fn push_input(&mut self, range: Range<usize>) {
+        self.length += range.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Input(last)) if last.end == range.start => last.end = range.end,
+            _ if range.is_empty() => {}
+            _ => self.pieces.push(Piece::Input(range)),
+        }
+    }
+
+    /// Appends whatever `write` puts at the end of the vector, which may hold earlier bytes.
+    pub fn push_with<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let start = self.owned.len();
+        let result = write(&mut self.owned);
+        let range = start..self.owned.len();
+        self.length += range.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Owned(last)) if last.end == range.start => last.end = range.end,
+            _ if range.is_empty() => {}
+            _ => self.pieces.push(Piece::Owned(range)),
+        }
+        result
+    }
+
+    /// Appends `bytes` by copying them.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.push_with(|owned| owned.extend_from_slice(bytes));
+    }
+
+    /// Takes back everything from `length` bytes on.
+    pub fn truncate(&mut self, length: usize) {
+        while self.length > length {
+            let surplus = self.length - length;
+            let Some(last) = self.pieces.last_mut() else { return };
+            let range = match last {
+                Piece::Owned(range) | Piece::Input(range) => range,
+            };
+            if range.len() > surplus {
+                range.end -= surplus;
+                self.length = length;
+            } else {
+                self.length -= range.len();
+                self.pieces.pop();
+            }
+        }
+    }
+
+    /// Fills `slices` with what is to be sent, `skip` bytes left out at the front. Returns how many it filled.
+    pub fn slices<'s>(
+        &'s self,
+        input: &'s [u8],
+        mut skip: usize,
+        slices: &mut [IoSlice<'s>; SLICES],
+    ) -> usize {
+        let mut count = 0;
+        for piece in &self.pieces {
+            let mut bytes = match piece {
+                Piece::Owned(range) => &self.owned[range.clone()],
+                Piece::Input(range) => &input[range.clone()],
+            };
+            if skip >= bytes.len() {
+                skip -= bytes.len();
+                continue;
+            }
+            bytes = &bytes[skip..];
+            skip = 0;
+            slices[count] = IoSlice::new(bytes);
+            count += 1;
+            if count == SLICES {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Appends everything but the first `skip` bytes to `rest`.
+    pub fn copy_from(&self, input: &[u8], mut skip: usize, rest: &mut Backlog) {
+        for piece in &self.pieces {
+            let bytes = match piece {
+                Piece::Owned(range) => &self.owned[range.clone()],
+                Piece::Input(range) => &input[range.clone()],
+            };
+            let from = skip.min(bytes.len());
+            skip -= from;
+            rest.push(&bytes[from..]);
+        }
+    }
+}
+
+/// What a socket would not take yet.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// A backlog that grew beyond this gives its memory back when it has been sent.
+const KEEP: usize = 4096;
+
+impl Backlog {
+    /// Whether all has been sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    /// What is still to be sent.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// Appends `bytes`.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The first `count` bytes have been sent.
+    pub fn advance(&mut self, count: usize) {
+        self.sent = (self.sent + count).min(self.bytes.len());
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything, and gives back much memory.
+    pub fn clear(&mut self) {
+        self.sent = 0;
+        if self.bytes.capacity() > KEEP {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(gather: &Gather, input: &[u8], skip: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = gather.slices(input, skip, &mut slices);
+        slices[..count].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn pieces_come_out_in_order_whatever_is_skipped() {
+        let input = b"0123456789";
+        let mut gather = Gather::new();
+        gather.push(b"head ");
+        gather.push(b"more ");
+        gather.push_input(2..4);
+        gather.push_input(4..6);
+        gather.push(b" tail");
+        let whole = b"head more 2345 tail";
+        assert_eq!(gather.len(), whole.len());
+        assert_eq!(gather.pieces.len(), 3, "neighbours are merged");
+        for skip in 0..=whole.len() {
+            assert_eq!(flat(&gather, input, skip), &whole[skip..], "skip {skip}");
+            let mut rest = Backlog::default();
+            gather.copy_from(input, skip, &mut rest);
+            assert_eq!(rest.bytes(), &whole[skip..], "copy, skip {skip}");
+        }
+    }
+
+    #[test]
+    fn truncating_takes_back_what_came_last() {
+        let input = b"0123456789";
+        for keep in 0..=9 {
+            let mut gather = Gather::new();
+            gather.push(b"abc");
+            gather.push_input(0..3);
+            gather.push(b"def");
+            gather.truncate(keep);
+            assert_eq!(flat(&gather, input, 0), &b"abc012def"[..keep], "keep {keep}");
+        }
+    }
+
+    #[test]
+    fn a_backlog_gives_back_its_memory_once_sent() {
+        let mut backlog = Backlog::default();
+        backlog.push(&[7; 2 * KEEP]);
+        backlog.advance(KEEP);
+        assert_eq!(backlog.bytes().len(), KEEP);
+        backlog.advance(KEEP);
+        assert!(backlog.is_empty());
+        assert_eq!(backlog.bytes.capacity(), 0);
+    }
+}

@@ -1,0 +1,231 @@
+//! What the master itself knows of its children: its private table, by slot.
+//!
+//! The scoreboard is gossip; this is what the master acts by. A pid is signalled only while it stands here,
+//! that is, until the kernel has handed over its status, so the number cannot have gone to somebody else.
+
+use crate::clock::Tick;
+use crate::ids::{ChildPid, Generation, SlotIndex};
+use crate::master::pulse::Pulse;
+use crate::mpm::orders::Orders;
+
+/// Where a child is on its way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// Forked; has not said that it is ready.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It accepts no more and finishes what it has.
+    Draining(Why),
+    /// It was told to leave at once.
+    Stopping,
+    /// It was sent SIGKILL.
+    Killed,
+}
+
+/// Why a child drains.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// It has served its number of requests or connections.
+    Recycled,
+    /// There were more spare workers than MaxSpare.
+    Surplus,
+    /// The server stops.
+    Stop,
+    /// It said so itself: somebody sent it TERM, or its requests were used up before an heir was ready.
+    Itself,
+}
+
+/// A child.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number.
+    pub pid: ChildPid,
+    /// Its generation.
+    pub generation: Generation,
+    /// Where it is on its way.
+    pub stage: Stage,
+    /// Our end of the socket pair.
+    pub orders: Orders,
+    /// Whether the other end is closed: it is about to end.
+    pub deaf: bool,
+    /// When it was forked.
+    pub forked: Tick,
+    /// When it said that it was ready.
+    pub ready: Option<Tick>,
+    /// Whether it has said that its end is near and no heir is ready yet.
+    pub near_end: bool,
+    /// The child whose place it takes once it is ready.
+    pub heir_of: Option<ChildPid>,
+    /// Its pings and answers.
+    pub pulse: Pulse,
+}
+
+impl Child {
+    /// Whether it serves or is about to: what the spare arithmetic counts.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self.stage, Stage::Starting | Stage::Ready)
+    }
+
+    /// Whether it goes, by order or of its own accord.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        !self.is_active()
+    }
+}
+
+/// All children, by slot.
+#[derive(Debug)]
+pub struct Children {
+    slots: Vec<Option<Child>>,
+}
+
+impl Children {
+    /// A table of `slots` slots, all free.
+    #[must_use]
+    pub fn new(slots: u32) -> Self {
+        Self { slots: (0..slots).map(|_| None).collect() }
+    }
+
+    /// The lowest free slot.
+    #[must_use]
+    pub fn free_slot(&self) -> Option<SlotIndex> {
+        let index = self.slots.iter().position(Option::is_none)?;
+        Some(SlotIndex(u32::try_from(index).expect("there are as many slots as a u32 said")))
+    }
+
+    /// How many slots are free.
+    #[must_use]
+    pub fn free_slots(&self) -> u32 {
+        count(self.slots.iter().filter(|slot| slot.is_none()))
+    }
+
+    /// Puts a new child into a free slot.
+    pub fn insert(&mut self, slot: SlotIndex, child: Child) {
+        let place = &mut self.slots[slot.index()];
+        assert!(place.is_none(), "a slot holds one child");
+        *place = Some(child);
+    }
+
+    /// Takes the child out that has this number.
+    pub fn remove(&mut self, pid: ChildPid) -> Option<(SlotIndex, Child)> {
+        let slot = self.iter().find(|(_, child)| child.pid == pid)?.0;
+        self.slots[slot.index()].take().map(|child| (slot, child))
+    }
+
+    /// The child in `slot`.
+    #[must_use]
+    pub fn get(&self, slot: SlotIndex) -> Option<&Child> {
+        self.slots.get(slot.index())?.as_ref()
+    }
+
+    /// The child in `slot`.
+    pub fn get_mut(&mut self, slot: SlotIndex) -> Option<&mut Child> {
+        self.slots.get_mut(slot.index())?.as_mut()
+    }
+
+    /// The slot of the child that has this number.
+    #[must_use]
+    pub fn slot_of(&self, pid: ChildPid) -> Option<SlotIndex> {
+        self.iter().find(|(_, child)| child.pid == pid).map(|(slot, _)| slot)
+    }
+
+    /// All of them, lowest slot first.
+    pub fn iter(&self) -> impl Iterator<Item = (SlotIndex, &Child)> {
+        (0..).map(SlotIndex).zip(&self.slots).filter_map(|(slot, child)| Some((slot, child.as_ref()?)))
+    }
+
+    /// All of them, lowest slot first.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SlotIndex, &mut Child)> {
+        (0..).map(SlotIndex).zip(&mut self.slots).filter_map(|(slot, child)| Some((slot, child.as_mut()?)))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
+    /// How many satisfy `test`.
+    pub fn count(&self, test: impl Fn(&Child) -> bool) -> u32 {
+        count(self.iter().filter(|(_, child)| test(child)))
+    }
+
+    /// Whether the child of this number has an heir that starts.
+    #[must_use]
+    pub fn has_heir(&self, pid: ChildPid) -> bool {
+        self.iter().any(|(_, child)| child.heir_of == Some(pid))
+    }
+
+    /// How many are in the course of being replaced because they have served their number: heirs that start,
+    /// and the old that finish.
+    #[must_use]
+    pub fn recycling(&self) -> u32 {
+        self.count(|child| match child.stage {
+            Stage::Starting => child.heir_of.is_some(),
+            Stage::Draining(why) => why == Why::Recycled,
+            Stage::Ready | Stage::Stopping | Stage::Killed => false,
+        })
+    }
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).expect("there are at most as many as slots")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket;
+
+    fn child(pid: i32, stage: Stage) -> Child {
+        Child {
+            pid: ChildPid::new(pid).unwrap(),
+            generation: Generation(1),
+            stage,
+            orders: Orders::new(socket::pair().unwrap().0),
+            deaf: false,
+            forked: Tick(0),
+            ready: None,
+            near_end: false,
+            heir_of: None,
+            pulse: Pulse::default(),
+        }
+    }
+
+    #[test]
+    fn slots_are_found_lowest_first_and_given_back() {
+        let mut children = Children::new(3);
+        assert!(children.is_empty());
+        for pid in [10, 20, 30] {
+            let slot = children.free_slot().unwrap();
+            children.insert(slot, child(pid, Stage::Starting));
+        }
+        assert_eq!((children.free_slot(), children.free_slots()), (None, 0));
+        let (slot, gone) = children.remove(ChildPid::new(20).unwrap()).unwrap();
+        assert_eq!((slot, gone.pid.as_raw()), (SlotIndex(1), 20));
+        assert!(children.remove(gone.pid).is_none());
+        assert_eq!(children.free_slot(), Some(SlotIndex(1)));
+        let pids: Vec<i32> = children.iter().map(|(_, child)| child.pid.as_raw()).collect();
+        assert_eq!(pids, [10, 30]);
+        assert_eq!(children.slot_of(ChildPid::new(30).unwrap()), Some(SlotIndex(2)));
+    }
+
+    #[test]
+    fn recycling_counts_heirs_and_the_old_once_each() {
+        let mut children = Children::new(8);
+        let heir = |of: i32, stage| Child { heir_of: ChildPid::new(of), ..child(90, stage) };
+        children.insert(SlotIndex(0), child(1, Stage::Ready));
+        children.insert(SlotIndex(1), heir(1, Stage::Starting));
+        assert_eq!(children.recycling(), 1);
+        assert!(children.has_heir(ChildPid::new(1).unwrap()));
+        children.get_mut(SlotIndex(0)).unwrap().stage = Stage::Draining(Why::Recycled);
+        let new = children.get_mut(SlotIndex(1)).unwrap();
+        new.stage = Stage::Ready;
+        new.heir_of = None;
+        assert_eq!(children.recycling(), 1);
+        children.get_mut(SlotIndex(0)).unwrap().stage = Stage::Draining(Why::Surplus);
+        assert_eq!(children.recycling(), 0);
+    }
+}

@@ -1,0 +1,145 @@
+//! The listening sockets: one per address, made by the master, shared by all children.
+
+use crate::config::model::{Config, Listen};
+use crate::ids::ListenerId;
+use crate::master::error::StartError;
+use crate::sys::poll::{self, Seen, Wish};
+use crate::sys::socket::{self, ListenOptions};
+use nix::errno::Errno;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// One address that we listen on.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its place in `Config::listen`.
+    pub id: ListenerId,
+    /// The socket.
+    pub fd: OwnedFd,
+    /// Where it is really bound: with the port that the kernel chose, where the configuration said 0.
+    pub address: SocketAddr,
+}
+
+/// All addresses of a generation, in the order of the file.
+#[derive(Debug)]
+pub struct Listeners(Vec<Listener>);
+
+impl Listeners {
+    /// Binds every `Listen` of `config`, or none.
+    ///
+    /// # Errors
+    /// For the first that cannot be bound; those before it are closed again.
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = |(index, listen): (usize, &Listen)| {
+            let id = ListenerId(u32::try_from(index).expect("a file has no 4 billion lines"));
+            let fd = bind_one(listen, config)
+                .map_err(|source| StartError::Listen { address: listen.address, source })?;
+            let address = socket::local_address(fd.as_fd()).unwrap_or(listen.address);
+            Ok(Listener { id, fd, address })
+        };
+        config.listen.iter().enumerate().map(bind).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The bound addresses, `127.0.0.1:8080, [::1]:8080`.
+    #[must_use]
+    pub fn addresses(&self) -> String {
+        let mut list = String::new();
+        for listener in &self.0 {
+            let comma = if list.is_empty() { "" } else { ", " };
+            // Writing to a String can't fail.
+            let _ = write!(list, "{comma}{}", listener.address);
+        }
+        list
+    }
+
+    /// A second descriptor of each socket, for a child, and where it is bound.
+    ///
+    /// # Errors
+    /// If no descriptor is left.
+    pub fn for_child(&self) -> io::Result<Vec<(ListenerId, OwnedFd, SocketAddr)>> {
+        let copy = |listener: &Listener| Ok((listener.id, listener.fd.try_clone()?, listener.address));
+        self.0.iter().map(copy).collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Has the kernel drop new connections, in all processes that share the sockets; those under way are still
+    /// completed and can be accepted. Failing is no harm: what then comes in between is reset by the close.
+    pub fn deafen(&self) {
+        for listener in &self.0 {
+            let _ = socket::drop_new_connections(listener.fd.as_fd());
+        }
+    }
+
+    /// Whether a connection waits to be accepted.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        let sockets = self.0.iter().map(|listener| listener.fd.as_fd());
+        let wishes: Vec<Wish<'_>> = sockets.map(|fd| Wish { fd, read: true, write: false }).collect();
+        let mut seen = vec![Seen::default(); wishes.len()];
+        poll::wait(&wishes, Some(Duration::ZERO), &mut seen).is_ok_and(|count| count > 0)
+    }
+}
+
+fn bind_one(listen: &Listen, config: &Config) -> io::Result<OwnedFd> {
+    let address = listen.address;
+    let options = ListenOptions {
+        backlog: config.listen_backlog,
+        any_family: takes_ipv4(listen, &config.listen),
+        send_buffer: config.send_buffer,
+        receive_buffer: config.receive_buffer,
+    };
+    match socket::listen(&address, &options) {
+        Err(error) if listen.any_family && address.is_ipv6() && is_without_ipv6(&error) => {
+            socket::listen(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), &options)
+        }
+        other => other,
+    }
+}
+
+/// As httpd: an IPv6 wildcard takes IPv4 connections too, unless the file lists the IPv4 wildcard of the same
+/// port by itself.
+fn takes_ipv4(listen: &Listen, all: &[Listen]) -> bool {
+    let port = listen.address.port();
+    let has_own =
+        all.iter().any(|other| port != 0 && other.address == SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    listen.address.is_ipv6() && listen.address.ip().is_unspecified() && !has_own
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let reason = error.raw_os_error().map(Errno::from_raw);
+    matches!(reason, Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(address: &str, any_family: bool) -> Listen {
+        Listen { address: address.parse().unwrap(), any_family }
+    }
+
+    #[test]
+    fn which_wildcards_take_ipv4() {
+        let all = [
+            listen("[::]:80", true),
+            listen("[::]:81", false),
+            listen("0.0.0.0:81", false),
+            listen("[::1]:82", false),
+            listen("0.0.0.0:83", false),
+            listen("[::]:0", true),
+            listen("0.0.0.0:0", false),
+        ];
+        let want = [true, false, false, false, false, true, false];
+        for (listen, want) in all.iter().zip(want) {
+            assert_eq!(takes_ipv4(listen, &all), want, "{}", listen.address);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Where the lines of logs go: files, programs and streams, opened once by the master, held open for all.
+//!
+//! Children inherit the descriptors by number. A log program is started here and started again when it ends;
+//! its pipe outlives it, so that what is written meanwhile is not lost.
+
+use crate::clock::Tick;
+use crate::config::model::{Config, LogTarget};
+use crate::ids::ChildPid;
+use crate::log::sink::{self, Sink};
+use crate::master::backoff::Backoff;
+use crate::master::error::{StartError, cause};
+use crate::sys::fd;
+use crate::sys::process::{Death, signal_name};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Delays between starts of a log program that keeps ending.
+const RESTARTS: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(30), Duration::from_secs(60));
+
+/// What a service manager gives to its service, not to the programs of that service.
+const PRIVATE_VARIABLES: [&str; 5] =
+    ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC"];
+
+/// Every log target of a configuration, open.
+#[derive(Debug)]
+pub struct Logs {
+    targets: Vec<Target>,
+    error_log: Sink,
+    error_log_name: String,
+}
+
+#[derive(Debug)]
+struct Target {
+    /// What children write to.
+    sink: Sink,
+    program: Option<Program>,
+}
+
+#[derive(Debug)]
+struct Program {
+    command: String,
+    /// The other end of the pipe. Kept here, so that a write does not fail while the program is down.
+    reader: OwnedFd,
+    pid: Option<ChildPid>,
+    restarts: Backoff,
+    /// When to start it again, if it is down.
+    due: Tick,
+}
+
+impl Logs {
+    /// Opens everything that `config` writes logs to. Programs are not started yet.
+    ///
+    /// # Errors
+    /// For the first that cannot be opened.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        let mut targets = Vec::with_capacity(config.log_targets.len());
+        for target in &config.log_targets {
+            let opened = open(target);
+            targets.push(opened.map_err(|source| StartError::Log { target: name(target), source })?);
+        }
+        let error_log = &targets[config.error_log.index()];
+        let error_log_name = name(&config.log_targets[config.error_log.index()]);
+        let error_log = own_writer(error_log.sink.as_fd())
+            .map_err(|source| StartError::Log { target: error_log_name.clone(), source })?;
+        Ok(Self { targets, error_log: Sink::from(error_log), error_log_name })
+    }
+
+    /// The main error log.
+    pub fn logger(&self, config: &Config) -> slog::Logger {
+        sink::logger(self.error_log.clone(), &config.hosts[0].log_levels)
+    }
+
+    /// Where the main error log is, for a sentence that sends the reader there.
+    #[must_use]
+    pub fn error_log_name(&self) -> &str {
+        &self.error_log_name
+    }
+
+    /// The main error log's descriptor, if it is a file or a program and not one of our own streams.
+    #[must_use]
+    pub fn error_log_apart(&self, config: &Config) -> Option<BorrowedFd<'_>> {
+        let target = &config.log_targets[config.error_log.index()];
+        let is_apart = matches!(target, LogTarget::File(_) | LogTarget::Program(_));
+        is_apart.then(|| self.error_log.as_fd())
+    }
+
+    /// What children write to, by `LogTargetId`.
+    #[must_use]
+    pub fn for_child(&self) -> Vec<Sink> {
+        self.targets.iter().map(|target| target.sink.clone()).collect()
+    }
+
+    /// Every descriptor that a child must keep: its targets and the error log.
+    #[must_use]
+    pub fn kept_by_child(&self) -> Vec<RawFd> {
+        let targets = self.targets.iter().map(|target| target.sink.as_raw_fd());
+        targets.chain([self.error_log.as_raw_fd()]).collect()
+    }
+
+    /// Starts each program that is down and due. Returns what went wrong, one sentence each.
+    pub fn start_programs(&mut self, now: Tick) -> Vec<String> {
+        let mut faults = Vec::new();
+        for program in self.targets.iter_mut().filter_map(|target| target.program.as_mut()) {
+            if program.pid.is_some() || now < program.due {
+                continue;
+            }
+            match start(&program.command, program.reader.as_fd()) {
+                Ok(pid) => program.pid = Some(pid),
+                Err(error) => {
+                    let delay = program.restarts.fail(now);
+                    program.due = now.after(delay);
+                    faults.push(format!(
+                        "cannot start log program {:?}: {}; next try in {}",
+                        program.command,
+                        cause(&error),
+                        super::deaths::span(delay)
+                    ));
+                }
+            }
+        }
+        faults
+    }
+
+    /// Notes the end of process `pid` if it was a log program, and says so. It will be started again.
+    pub fn reaped(&mut self, pid: ChildPid, death: Death, now: Tick) -> Option<String> {
+        let program = self
+            .targets
+            .iter_mut()
+            .filter_map(|target| target.program.as_mut())
+            .find(|program| program.pid == Some(pid))?;
+        program.pid = None;
+        let delay = program.restarts.fail(now);
+        program.due = now.after(delay);
+        let how = match death {
+            Death::Exited(status) => format!("ended with status {status}"),
+            Death::Killed { signal, .. } => format!("was killed by {}", signal_name(signal)),
+        };
+        let next = super::deaths::span(delay);
+        Some(format!("log program {:?} (pid {pid}) {how}; started again in {next}", program.command))
+    }
+
+    /// When [`Logs::start_programs`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        let down = self.targets.iter().filter_map(|target| target.program.as_ref());
+        down.filter(|program| program.pid.is_none()).map(|program| program.due).min()
+    }
+}
+
+/// A log target as people know it.
+fn name(target: &LogTarget) -> String {
+    match target {
+        LogTarget::File(path) => path.display().to_string(),
+        LogTarget::Program(command) => format!("|{command}"),
+        LogTarget::Stderr => "/dev/stderr".to_owned(),
+        LogTarget::Stdout => "/dev/stdout".to_owned(),
+    }
+}
+
+fn open(target: &LogTarget) -> io::Result<Target> {
+    let plain = |writer: OwnedFd| Target { sink: Sink::from(writer), program: None };
+    match target {
+        LogTarget::File(path) => {
+            let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+            Ok(plain(file.into()))
+        }
+        LogTarget::Program(command) => {
+            let (reader, writer) = fd::pipe()?;
+            let command = command.clone();
+            let program = Program { command, reader, pid: None, restarts: RESTARTS, due: Tick(0) };
+            Ok(Target { sink: Sink::from(writer), program: Some(program) })
+        }
+        LogTarget::Stderr => fd::duplicate(io::stderr().as_fd()).map(plain),
+        LogTarget::Stdout => fd::duplicate(io::stdout().as_fd()).map(plain),
+    }
+}
+
+/// The error log's own descriptor. Of a pipe, one that does not block: whoever reads it may be slow, and the
+/// master must not wait for them; a line that finds the pipe full is lost and counted.
+fn own_writer(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let copy = File::from(fd::duplicate(fd)?);
+    if copy.metadata()?.file_type().is_fifo() {
+        // A new open file, so that the flag does not reach those who share the old one.
+        let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        let own =
+            OpenOptions::new().write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path);
+        if let Ok(own) = own {
+            return Ok(own.into());
+        }
+    }
+    Ok(copy.into())
+}
+
+/// Starts a log program, as the shell understands its line. It leads a process group of its own, since it must
+/// outlive a Ctrl-C for the last lines, and ends by itself when the last writer is gone.
+fn start(command: &str, stdin: BorrowedFd<'_>) -> io::Result<ChildPid> {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("exec {command}"));
+    shell.stdin(Stdio::from(fd::duplicate(stdin)?));
+    shell.process_group(0);
+    for variable in PRIVATE_VARIABLES {
+        shell.env_remove(variable);
+    }
+    // Reaped with the other children; dropping the handle leaves the process alone.
+    let child = shell.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(ChildPid::new);
+    Ok(pid.expect("the kernel's numbers are positive and fit an int"))
+}

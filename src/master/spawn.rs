@@ -1,0 +1,135 @@
+//! Forking one child: what it is given, what it must not keep, and its first steps.
+
+use crate::clock::Moment;
+use crate::ids::{ChildPid, SlotIndex};
+use crate::master::error::cause;
+use crate::master::generation::Generation;
+use crate::master::logs::Logs;
+use crate::mpm::child::{self, Inheritance};
+use crate::mpm::orders::Orders;
+use crate::scoreboard::board::{Board, BoardError, Ending, Loan};
+use crate::sys::privilege::Identity;
+use crate::sys::process::{self, ChildExit};
+use crate::sys::{socket, title};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+/// Why there is no new child.
+#[derive(Debug)]
+pub enum ForkError {
+    /// The scoreboard has no room.
+    Board(BoardError),
+    /// The kernel has none, or is not to be asked.
+    System(io::Error),
+}
+
+impl fmt::Display for ForkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Board(error) => match error.source() {
+                Some(source) => write!(f, "{error}: {}", cause(source)),
+                None => error.fmt(f),
+            },
+            Self::System(error) => f.write_str(&cause(error)),
+        }
+    }
+}
+
+impl From<io::Error> for ForkError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// What all children of a master are given.
+#[derive(Debug)]
+pub struct Estate {
+    /// Who they become.
+    pub identity: Option<Identity>,
+    /// The scoreboard.
+    pub board: Board,
+    /// The open logs.
+    pub logs: Logs,
+    /// The main error log.
+    pub log: slog::Logger,
+}
+
+impl Estate {
+    /// Forks a child of `generation` into `slot`, which must be free.
+    ///
+    /// # Errors
+    /// If the scoreboard or the kernel has no room. Nothing has changed then.
+    pub fn fork(
+        &mut self,
+        generation: &Generation,
+        slot: SlotIndex,
+        now: Moment,
+    ) -> Result<(ChildPid, Orders), ForkError> {
+        // A second thread might hold a lock at the moment of the fork, and the child would wait for it for ever.
+        let threads = process::threads()?;
+        if threads != 1 {
+            return Err(io::Error::other(format!("the master has {threads} threads, which is a bug")).into());
+        }
+        let Some(listeners) = &generation.listeners else {
+            return Err(io::Error::other("the listeners are closed").into());
+        };
+        let listeners = listeners.for_child()?;
+        let (orders, orders_of_child) = socket::pair()?;
+        let config = &generation.config;
+        let loan = Loan {
+            generation: generation.number,
+            mpm: config.mpm.name(),
+            threads: config.limits.threads_per_child,
+            extended: config.extended_status,
+            see_request_tail: config.see_request_tail,
+        };
+        let block = self.board.lend(slot, &loan, now).map_err(ForkError::Board)?;
+        let inheritance = Inheritance {
+            config: Arc::clone(config),
+            slot,
+            generation: generation.number,
+            listeners,
+            orders: orders_of_child,
+            block,
+            board: self.board.reader(),
+            logger: self.log.clone(),
+            logs: self.logs.for_child(),
+            identity: self.identity.clone(),
+        };
+        let mut keep = self.logs.kept_by_child();
+        keep.push(inheritance.board.as_fd().as_raw_fd());
+        keep.push(inheritance.orders.as_raw_fd());
+        keep.extend(inheritance.listeners.iter().map(|(_, fd, _)| fd.as_raw_fd()));
+        let board = &self.board;
+        match process::spawn_child_keeping(&keep, move || first_steps(inheritance, board)) {
+            Ok(pid) => {
+                self.board.set_pid(slot, pid);
+                Ok((pid, Orders::new(orders)))
+            }
+            Err(error) => {
+                self.board.take_back(slot, Ending::Clean, now);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// In the child, which has no descriptor any more but those it is given.
+fn first_steps(inheritance: Inheritance, board: &Board) -> ChildExit {
+    let Inheritance { config, slot, generation, logger, .. } = &inheritance;
+    title::set_title(&format!("ostler: {} child, slot {slot}, generation {generation}", config.mpm.name()));
+    if let Err(error) = board.protect_others(*slot) {
+        slog::crit!(logger, "cannot make the rest of the scoreboard read-only: {}", cause(&error));
+        return ChildExit::FATAL;
+    }
+    if let Some(directory) = &config.core_dump_directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        let directory = directory.display();
+        slog::warn!(logger, "CoreDumpDirectory {directory}: {}; a crash leaves no core there", cause(&error));
+    }
+    child::run(inheritance)
+}

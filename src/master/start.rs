@@ -1,0 +1,251 @@
+//! Starting, in the order that lets every fault be told to the person who starts us.
+//!
+//! What can fail is done first, in the foreground, while nothing has been touched: PidFile looked at, names
+//! resolved, logs opened, addresses bound. Only then does the daemon leave the terminal; what is left to fail
+//! (lock, scoreboard, first child) it reports to the launching process.
+
+use crate::clock::Tick;
+use crate::config::model::{Config, Mpm};
+use crate::log::line::Module;
+use crate::master::detach::{self, Place, Report};
+use crate::master::error::StartError;
+use crate::master::generation::{self, Generation};
+use crate::master::listeners::Listeners;
+use crate::master::logs::Logs;
+use crate::master::pidfile::{self, PidFile, Taken};
+use crate::master::resolve;
+use crate::master::spawn::Estate;
+use crate::master::supervisor::Master;
+use crate::scoreboard::board::{Birth, Board, Facts, Shape};
+use crate::sys::lock::Holder;
+use crate::sys::privilege::{self, Identity};
+use crate::sys::{fd, signal, time, title};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Descriptors that a process of ours has whatever it does: streams, poll, signals, scoreboard, and some air.
+const FIXED_DESCRIPTORS: u64 = 24;
+
+/// The directory under `/run` or `$XDG_RUNTIME_DIR` that is ours to make: it is gone after each boot.
+const RUN_DIRECTORY: &str = "ostler";
+
+/// What is needed to start.
+#[derive(Debug)]
+pub struct Startup {
+    /// What to obey. The master completes it: addresses of names.
+    pub config: Config,
+    /// Where it was read from; `None` without a file.
+    pub config_path: Option<PathBuf>,
+    /// Stay in the foreground.
+    pub foreground: bool,
+    /// What the reading of the configuration had to remark: written to the error log.
+    pub notes: Vec<String>,
+    /// What a daemon in the foreground says on standard output once it serves.
+    pub greeting: Option<String>,
+}
+
+/// Starts the daemon. In the foreground it returns when the daemon has stopped, with its exit code; otherwise
+/// the launching process returns 0 once the daemon serves, and the daemon itself with its own exit code.
+///
+/// # Errors
+/// If it does not start. Nothing is left behind then.
+pub fn run(startup: Startup) -> Result<i32, StartError> {
+    let Startup { mut config, config_path, foreground, notes, greeting } = startup;
+    let fault = |source| StartError::System { what: "prepare the standard streams", source };
+    fd::ensure_standard_streams().map_err(fault)?;
+    refuse_a_second_start(&config)?;
+    let descriptors = enough_descriptors(&config)?;
+    resolve::backends(&mut config)?;
+    let descent = resolve::identity(&config, privilege::is_root())?;
+    // The time zone is read from its file once; children may not be able to.
+    crate::log::prepare();
+    let logs = Logs::open(&config)?;
+    let listeners = Listeners::bind(&config)?;
+    let report = if foreground {
+        Report::to_terminal(greeting)
+    } else {
+        match detach::detach()? {
+            Place::Launcher(outcome) => return outcome.map(|()| 0),
+            Place::Daemon(report) => report,
+        }
+    };
+    let module = match config.mpm {
+        Mpm::Event => Module::MpmEvent,
+        Mpm::Worker => Module::MpmWorker,
+        Mpm::Prefork => Module::MpmPrefork,
+    };
+    let log = logs.logger(&config).new(slog::o!("module" => module.name()));
+    for note in &notes {
+        slog::warn!(log, "{note}"; "module" => Module::Config.name());
+    }
+    if let Some(note) = &descent.note {
+        slog::warn!(log, "{note}"; "module" => Module::Unixd.name());
+    }
+    slog::debug!(log, "RLIMIT_NOFILE is {descriptors}");
+    let home =
+        Home { config: Arc::new(config), config_path, listeners, logs, log, identity: descent.identity };
+    home.serve(report)
+}
+
+/// What has been found, opened and bound, for the process that stays.
+struct Home {
+    config: Arc<Config>,
+    config_path: Option<PathBuf>,
+    listeners: Listeners,
+    logs: Logs,
+    log: slog::Logger,
+    identity: Option<Identity>,
+}
+
+impl Home {
+    /// Becomes the master.
+    fn serve(self, mut report: Report) -> Result<i32, StartError> {
+        let apart = self.logs.error_log_apart(&self.config).is_some();
+        let log = self.log.clone();
+        let pid_file = match self.take_pid_file() {
+            Ok(pid_file) => pid_file,
+            Err(error) => return refuse(error, &mut report, apart.then_some(&log)),
+        };
+        let board = match self.make_board() {
+            Ok(board) => board,
+            Err(error) => {
+                pid_file.into_iter().for_each(PidFile::remove);
+                return refuse(error, &mut report, apart.then_some(&log));
+            }
+        };
+        let path = self.config_path.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
+        let mpm = self.config.mpm.name();
+        title::set_title(&format!("ostler: master ({mpm}, generation {}){path}", generation::FIRST));
+        signal::ignore_write_faults();
+        let estate = Estate { identity: self.identity, board, logs: self.logs, log: self.log };
+        let now: Tick = time::now().tick();
+        let generation = Generation::new(generation::FIRST, self.config, self.listeners, now);
+        Master::new(estate, generation, pid_file, report)?.run()
+    }
+
+    fn take_pid_file(&self) -> Result<Option<PidFile>, StartError> {
+        let Some(path) = &self.config.pid_file else { return Ok(None) };
+        make_run_directory(path);
+        let taken =
+            PidFile::take(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?;
+        match taken {
+            Taken::Ours { file, left_behind } => {
+                if let Some(old) = left_behind {
+                    slog::warn!(
+                        self.log,
+                        "PidFile {} is left over from {old}: that one did not stop in good order",
+                        path.display()
+                    );
+                }
+                Ok(Some(file))
+            }
+            Taken::Held(holder) => Err(running(holder, path)),
+        }
+    }
+
+    fn make_board(&self) -> Result<Board, StartError> {
+        let config = &self.config;
+        let limits = &config.limits;
+        if let Some(path) = &config.scoreboard_file {
+            make_run_directory(path);
+        }
+        let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
+        let (now, wall_micros) = (time::now(), time::wall_micros());
+        let birth = Birth { pid: std::process::id(), now, wall_micros };
+        let listeners = self.listeners.addresses().replace(", ", " ");
+        let version = format!("Ostler/{}", env!("CARGO_PKG_VERSION"));
+        let facts = Facts {
+            generation: generation::FIRST,
+            wall_micros,
+            mpm: config.mpm.name(),
+            version: &version,
+            server_name: &config.hosts[0].name,
+            config_path: self.config_path.as_deref(),
+            listeners: &listeners,
+            max_request_workers: limits.max_request_workers,
+            threads_per_child: limits.threads_per_child,
+            min_spare: limits.min_spare,
+            max_spare: limits.max_spare,
+            start_servers: limits.start,
+            extended: config.extended_status,
+        };
+        let path = config.scoreboard_file.as_deref();
+        let mut board = Board::create(path, &shape, &birth, &facts).map_err(StartError::Board)?;
+        board.set_backends(generation::FIRST, config.backends.iter().map(|backend| backend.url.as_str()));
+        Ok(board)
+    }
+}
+
+/// Tells everybody who should know that there will be no daemon. The launching process prints what it is told;
+/// in the foreground `main` prints what it is given.
+fn refuse(error: StartError, report: &mut Report, log: Option<&slog::Logger>) -> Result<i32, StartError> {
+    let sentence = error.sentence();
+    if let Some(log) = log {
+        slog::crit!(log, "{sentence}");
+    }
+    if report.is_awaited() {
+        report.failed(&sentence);
+        return Ok(1);
+    }
+    Err(error)
+}
+
+fn refuse_a_second_start(config: &Config) -> Result<(), StartError> {
+    let Some(path) = &config.pid_file else { return Ok(()) };
+    match pidfile::holder(path) {
+        Ok(Holder::Nobody) => Ok(()),
+        Ok(holder) => Err(running(holder, path)),
+        Err(source) => Err(StartError::PidFile { path: path.clone(), source }),
+    }
+}
+
+fn running(holder: Holder, path: &Path) -> StartError {
+    let pid = match holder {
+        Holder::Process(pid) => Some(pid),
+        Holder::Elsewhere | Holder::Nobody => None,
+    };
+    StartError::Running { pid, path: path.to_owned() }
+}
+
+/// Makes the directory of a PidFile or ScoreBoardFile if it is the one that no package can make for good, since
+/// `/run` is empty after each boot. Whatever goes wrong shows when the file is opened.
+fn make_run_directory(file: &Path) {
+    if let Some(directory) = file.parent().filter(|directory| directory.ends_with(RUN_DIRECTORY)) {
+        let _ = fs::DirBuilder::new().mode(0o755).create(directory);
+    }
+}
+
+/// Raises RLIMIT_NOFILE as far as it goes, and checks that the master and a child can live with it.
+fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
+    let fault = |source| StartError::System { what: "raise RLIMIT_NOFILE", source };
+    let limit = match privilege::raise_nofile() {
+        Ok(limit) => limit,
+        Err(_) => privilege::nofile().map_err(fault)?.0,
+    };
+    for (whom, needed) in needs(config) {
+        if limit < needed {
+            return Err(StartError::Descriptors { limit, needed, whom });
+        }
+    }
+    Ok(limit)
+}
+
+/// How many descriptors the processes need at least: a worker serves one client and one backend at a time.
+fn needs(config: &Config) -> [(String, u64); 2] {
+    let count = |length: usize| length as u64;
+    let common = FIXED_DESCRIPTORS + count(config.listen.len()) + 2 * count(config.log_targets.len());
+    let threads = u64::from(config.limits.threads_per_child);
+    let slots = u64::from(config.limits.slots());
+    let child = match config.mpm {
+        Mpm::Prefork => "a child".to_owned(),
+        Mpm::Event | Mpm::Worker => format!("a child of {threads} threads"),
+    };
+    let listeners = count(config.listen.len());
+    [
+        (child, common + 2 * threads),
+        // While it forks, the master holds a second descriptor of each listener.
+        (format!("the master of {slots} slots"), common + slots + listeners),
+    ]
+}

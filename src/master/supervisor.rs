@@ -1,0 +1,623 @@
+//! The loop: wait, hear, act. One thread, no sleep: events and deadlines drive it (invariant 2).
+//!
+//! Decisions are made elsewhere ([`policy`], [`shutdown`], [`pulse`], [`deaths`]); here they are carried out.
+//! What keeps the children as many and as well as they should be is in `upkeep`.
+//!
+//! [`policy`]: super::policy
+//! [`shutdown`]: super::shutdown
+//! [`pulse`]: super::pulse
+//! [`deaths`]: super::deaths
+
+use crate::clock::{Moment, Tick};
+use crate::ids::{ChildPid, SlotIndex};
+use crate::master::backoff::Backoff;
+use crate::master::children::{Child, Children, Stage, Why};
+use crate::master::deaths::{self, Meaning, Obituary, span};
+use crate::master::detach::Report;
+use crate::master::error::{StartError, cause};
+use crate::master::generation::{self, Generation};
+use crate::master::pidfile::PidFile;
+use crate::master::pulse::Pulse;
+use crate::master::shutdown::{Ladder, Rung};
+use crate::master::signals::{self, Command};
+use crate::master::spawn::Estate;
+use crate::mpm::orders::{Heard, Order, Word};
+use crate::scoreboard::board::Ending;
+use crate::sys::process::{self, ChildExit, Death};
+use crate::sys::signal::{Signal, SignalPipe};
+use crate::sys::{fd, time};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use slog::{debug, error, info, warn};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// The token of the signals; children have their slots' numbers.
+const SIGNALS: Token = Token(usize::MAX);
+
+/// How long the first child may take to get ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the others may take before the daemon says that it serves.
+const GATHERING: Duration = Duration::from_secs(2);
+
+/// How many children may die before any is ready, until the start counts as failed.
+const ATTEMPTS: u32 = 3;
+
+/// Waking so much later than planned means that the master itself was stopped.
+const STALL: Duration = Duration::from_secs(1);
+
+/// Most words that are heard from one child before the others have their turn.
+const BREATH: usize = 64;
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// No child has got ready yet.
+    Starting {
+        /// How many have died meanwhile.
+        deaths: u32,
+    },
+    /// One has; the others may follow.
+    Gathering,
+    /// We have said that we serve.
+    Serving,
+}
+
+/// A stop under way.
+#[derive(Debug)]
+pub(super) struct Stop {
+    pub(super) ladder: Ladder,
+    pub(super) begun: Tick,
+}
+
+/// The master.
+#[derive(Debug)]
+pub struct Master {
+    pub(super) estate: Estate,
+    pub(super) generation: Generation,
+    pub(super) children: Children,
+    poll: Poll,
+    signals: SignalPipe,
+    /// Forks that the kernel refused.
+    pub(super) refusals: Backoff,
+    /// When forking began to be refused.
+    pub(super) refused_since: Option<Tick>,
+    pub(super) phase: Phase,
+    pub(super) stop: Option<Stop>,
+    pid_file: Option<PidFile>,
+    report: Report,
+    /// Why the start has failed.
+    failure: Option<StartError>,
+    /// Whether a child had more to say than was heard.
+    unheard: bool,
+}
+
+impl Master {
+    /// A master that has no child yet. From here on signals are heard by its loop.
+    ///
+    /// # Errors
+    /// If no descriptor is left.
+    pub fn new(
+        estate: Estate,
+        generation: Generation,
+        pid_file: Option<PidFile>,
+        report: Report,
+    ) -> Result<Self, StartError> {
+        let fault = |source| StartError::System { what: "watch for signals", source };
+        let poll = Poll::new().map_err(fault)?;
+        let heard = signals::heard(process::has_controlling_terminal());
+        let mut signals = SignalPipe::new(&heard).map_err(fault)?;
+        poll.registry().register(signals.source(), SIGNALS, Interest::READABLE).map_err(fault)?;
+        let slots = generation.config.limits.slots();
+        Ok(Self {
+            estate,
+            generation,
+            children: Children::new(slots),
+            poll,
+            signals,
+            refusals: Backoff::new(
+                Duration::from_millis(100),
+                Duration::from_secs(10),
+                Duration::from_secs(60),
+            ),
+            refused_since: None,
+            phase: Phase::Starting { deaths: 0 },
+            stop: None,
+            pid_file,
+            report,
+            failure: None,
+            unheard: false,
+        })
+    }
+
+    /// Runs until it is told to stop and has no child left. Returns the exit code.
+    ///
+    /// # Errors
+    /// If no child ever got ready; nothing is left behind then.
+    pub fn run(mut self) -> Result<i32, StartError> {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let now = time::now();
+            let wake = self.upkeep(now);
+            if let Some(code) = self.ended() {
+                return self.leave(code);
+            }
+            let now = now.tick();
+            let wake = if self.unheard { now } else { wake };
+            let timeout = (wake != Tick::NEVER).then(|| wake.until(now));
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    // Cannot be, but must not spin without a trace.
+                    error!(self.estate.log, "the master's poll fails: {}", cause(&error));
+                }
+                _ => {}
+            }
+            let now = time::now().tick();
+            if wake != Tick::NEVER && now > wake.after(STALL) {
+                debug!(self.estate.log, "the master itself was held up for {}", span(now.until(wake)));
+                self.children.iter_mut().for_each(|(_, child)| child.pulse.pardon(now));
+            }
+            self.hear(&events, now);
+            self.obey(now);
+            self.reap(now);
+        }
+    }
+
+    /// Hears every child that has something to say.
+    fn hear(&mut self, events: &Events, now: Tick) {
+        let mut slots: Vec<SlotIndex> = if std::mem::take(&mut self.unheard) {
+            self.children.iter().map(|(slot, _)| slot).collect()
+        } else {
+            let tokens = events.iter().map(|event| event.token()).filter(|token| *token != SIGNALS);
+            tokens.filter_map(|token| u32::try_from(token.0).ok()).map(SlotIndex).collect()
+        };
+        slots.dedup();
+        for slot in slots {
+            let mut words = 0;
+            // An event may be older than the child that now has the slot; then there is nothing to hear.
+            while let Some(child) = self.children.get(slot).filter(|child| !child.deaf) {
+                match child.orders.recv_word() {
+                    Heard::Message(word) => self.heed(slot, word, now),
+                    Heard::Nonsense => {
+                        debug!(self.estate.log, "child {} says something that makes no sense", child.pid)
+                    }
+                    Heard::Nothing => break,
+                    Heard::Gone => self.hang_up(slot),
+                }
+                words += 1;
+                if words == BREATH {
+                    self.unheard = true;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Acts on a word of the child in `slot`. What follows from a census follows in the next upkeep.
+    fn heed(&mut self, slot: SlotIndex, word: Word, now: Tick) {
+        let Some(child) = self.children.get_mut(slot) else { return };
+        match word {
+            Word::Ready if child.ready.is_none() => {
+                child.ready = Some(now);
+                child.pulse = Pulse::new(now);
+                if child.stage == Stage::Starting {
+                    child.stage = Stage::Ready;
+                }
+                let (pid, heir_of) = (child.pid, child.heir_of.take());
+                let took = span(now.until(child.forked));
+                debug!(self.estate.log, "child {pid} (slot {slot}) is ready after {took}");
+                self.generation.was_ready = true;
+                if let Phase::Starting { .. } = self.phase {
+                    self.phase = Phase::Gathering;
+                }
+                if let Some(old) = heir_of.and_then(|pid| self.children.slot_of(pid)) {
+                    self.drain(old, Why::Recycled, now);
+                }
+            }
+            Word::NearEnd => child.near_end = true,
+            Word::Draining if child.is_active() => {
+                child.stage = Stage::Draining(Why::Itself);
+                let pid = child.pid;
+                // An heir on its way takes its place anyway.
+                if !self.children.has_heir(pid) {
+                    self.generation.owed += 1;
+                }
+                self.nudge();
+            }
+            Word::Pong { ping, progress_ms } => {
+                child.pulse.answer(ping, now);
+                let still = Duration::from_millis(progress_ms.into());
+                if still >= self.generation.config.child_stall_timeout {
+                    let how = format!("its threads have made no progress for {}", span(still));
+                    self.give_up_on(slot, &how, now);
+                }
+            }
+            Word::Ready | Word::Draining | Word::Full | Word::Census(_) => {}
+        }
+    }
+
+    /// Carries out the signals that have come.
+    fn obey(&mut self, now: Tick) {
+        for signal in self.signals.pending() {
+            let generation = self.generation.number;
+            match signals::command(signal) {
+                Some(Command::Stop) => self.begin_stop(signal, false, now),
+                Some(Command::GracefulStop) => self.begin_stop(signal, true, now),
+                Some(Command::Reload) => warn!(
+                    self.estate.log,
+                    "{}: reload is not built yet, still serving generation {generation}",
+                    signal.as_str()
+                ),
+                Some(Command::Upgrade) => warn!(
+                    self.estate.log,
+                    "{}: upgrade is not built yet, still serving generation {generation}",
+                    signal.as_str()
+                ),
+                // Each turn of the loop reaps anyway.
+                Some(Command::Reap) | None => {}
+            }
+        }
+    }
+
+    /// Takes every child that has ended out of the table, until there is none.
+    fn reap(&mut self, now: Tick) {
+        loop {
+            match process::reap() {
+                Ok(Some((pid, death))) => self.bury(pid, death, now),
+                Ok(None) => return,
+                Err(error) => {
+                    error!(self.estate.log, "cannot wait for children: {}", cause(&error));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn bury(&mut self, pid: ChildPid, death: Death, now: Tick) {
+        // Its last words may explain its death.
+        if let Some(slot) = self.children.slot_of(pid) {
+            self.hear_out(slot, now);
+        }
+        let Some((slot, child)) = self.children.remove(pid) else {
+            if let Some(line) = self.estate.logs.reaped(pid, death, now) {
+                error!(self.estate.log, "{line}");
+            }
+            return;
+        };
+        if !child.deaf {
+            // Before the close (invariant 9), although nobody else holds this end.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&child.orders.as_raw_fd()));
+        }
+        let obituary = Obituary {
+            pid,
+            slot,
+            generation: child.generation,
+            forked: child.forked,
+            ready: child.ready,
+            leaving: child.is_leaving(),
+            killed: child.stage == Stage::Killed,
+            death,
+        };
+        let meaning = obituary.meaning(now);
+        let sentence = obituary.sentence(now);
+        let held = match meaning {
+            Meaning::Fault { .. } => deaths::held(&self.estate.board.post_mortem(slot)),
+            Meaning::Expected | Meaning::Left => String::new(),
+        };
+        let ending = if meaning == Meaning::Expected { Ending::Clean } else { Ending::Fault };
+        let ending = if meaning == Meaning::Left { Ending::Clean } else { ending };
+        self.estate.board.take_back(slot, ending, time::now());
+        let is_missed = child.is_active() && child.heir_of.is_none() && !self.children.has_heir(pid);
+        if is_missed && self.stop.is_none() {
+            self.generation.owed += 1;
+        }
+        match meaning {
+            Meaning::Expected => debug!(self.estate.log, "{sentence}"),
+            Meaning::Left => info!(self.estate.log, "{sentence}"),
+            Meaning::Fault { back_off: true } if self.stop.is_none() => {
+                let delay = self.generation.crashes.fail(now);
+                error!(self.estate.log, "{sentence}{held}; next try in {}", span(delay));
+            }
+            Meaning::Fault { .. } => error!(self.estate.log, "{sentence}{held}"),
+        }
+        if let Phase::Starting { deaths } = &mut self.phase
+            && self.stop.is_none()
+        {
+            *deaths += 1;
+            let hopeless = [ChildExit::FATAL.0, ChildExit::SICK.0].map(Death::Exited).contains(&death);
+            if self.children.is_empty() && (hopeless || *deaths >= ATTEMPTS) {
+                let log = self.estate.logs.error_log_name();
+                self.fail(StartError::NoChild { how: format!("{sentence}; see {log}") }, now);
+            }
+        }
+        self.nudge();
+    }
+
+    /// Hears what a child said before it ended.
+    fn hear_out(&mut self, slot: SlotIndex, now: Tick) {
+        for _ in 0..BREATH {
+            let Some(child) = self.children.get(slot).filter(|child| !child.deaf) else { return };
+            match child.orders.recv_word() {
+                Heard::Message(word) => self.heed(slot, word, now),
+                Heard::Nonsense => {}
+                Heard::Nothing | Heard::Gone => return,
+            }
+        }
+    }
+
+    /// The child in `slot` has closed its end: it is about to end, and has nothing more to say.
+    fn hang_up(&mut self, slot: SlotIndex) {
+        if let Some(child) = self.children.get_mut(slot) {
+            child.deaf = true;
+            let _ = self.poll.registry().deregister(&mut SourceFd(&child.orders.as_raw_fd()));
+        }
+    }
+
+    /// Puts a freshly forked child into the table.
+    pub(super) fn adopt(&mut self, slot: SlotIndex, child: Child) -> io::Result<()> {
+        let token = Token(slot.index());
+        let registered = self.poll.registry().register(
+            &mut SourceFd(&child.orders.as_raw_fd()),
+            token,
+            Interest::READABLE,
+        );
+        self.children.insert(slot, child);
+        registered
+    }
+
+    /// Sends an order. One that cannot be sent finds a child that has not read for long, or is gone: pings tell.
+    pub(super) fn order(&self, slot: SlotIndex, order: Order) {
+        if let Some(child) = self.children.get(slot).filter(|child| !child.deaf)
+            && let Err(error) = child.orders.send_order(order)
+        {
+            debug!(
+                self.estate.log,
+                "child {} (slot {slot}) cannot be told {order:?}: {}",
+                child.pid,
+                cause(&error)
+            );
+        }
+    }
+
+    /// Has the child in `slot` finish what it has and leave.
+    pub(super) fn drain(&mut self, slot: SlotIndex, why: Why, now: Tick) {
+        let left = match (&self.stop, why) {
+            (Some(stop), Why::Stop) => stop.ladder.left(now),
+            // Nothing is cut for a recycling or a surplus, however long it takes.
+            _ => None,
+        };
+        let grace = self.generation.grace(left);
+        let Some(child) = self.children.get_mut(slot).filter(|child| child.is_active()) else { return };
+        child.stage = Stage::Draining(why);
+        child.near_end = false;
+        let order = Order::Drain {
+            grace_ms: generation::milliseconds(grace),
+            deadline_ms: left.map_or(0, |left| generation::milliseconds(left).max(1)),
+            last: why == Why::Stop,
+        };
+        debug!(self.estate.log, "child {} (slot {slot}) drains: {why:?}", child.pid);
+        self.order(slot, order);
+    }
+
+    /// Kills a child that does not live any more but has not died either.
+    pub(super) fn give_up_on(&mut self, slot: SlotIndex, how: &str, now: Tick) {
+        let Some(child) = self.children.get_mut(slot).filter(|child| child.stage != Stage::Killed) else {
+            return;
+        };
+        let (pid, number, was_active) = (child.pid, child.generation, child.is_active());
+        let was_starting = child.stage == Stage::Starting;
+        child.stage = Stage::Killed;
+        let held = deaths::held(&self.estate.board.post_mortem(slot));
+        let mut next = "";
+        if was_active && self.stop.is_none() {
+            next = " and replaced";
+            self.generation.owed += 1;
+        }
+        if was_starting {
+            self.generation.crashes.fail(now);
+        }
+        error!(self.estate.log, "child {pid} (slot {slot}, generation {number}): {how}; killed{next}{held}");
+        // It stands in the table, so the kernel has not given its number to anybody else.
+        let _ = process::kill(pid, Signal::SIGKILL);
+        self.nudge();
+    }
+
+    /// Has a child with free workers accept: a wake-up for a connection may have gone to one that cannot.
+    pub(super) fn nudge(&self) {
+        let ready = self.children.iter().filter(|(_, child)| child.stage == Stage::Ready);
+        if let Some((slot, _)) = ready.min_by_key(|(slot, _)| self.estate.board.busy(*slot)) {
+            self.order(slot, Order::Accept);
+        }
+    }
+
+    /// Begins to stop, or hastens a stop under way.
+    fn begin_stop(&mut self, signal: Signal, graceful: bool, now: Tick) {
+        let name = signal.as_str();
+        if let Some(stop) = &mut self.stop {
+            if stop.ladder.hasten(now) {
+                notice(&self.estate.log, &format!("caught {name}, stopping now"));
+                self.insist();
+            }
+            return;
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        if let Phase::Starting { .. } = self.phase {
+            self.fail(StartError::CalledOff { signal: name }, now);
+        } else if graceful {
+            let timeout = self.generation.config.graceful_shutdown_timeout;
+            let busy = self.children.count(|child| child.stage != Stage::Killed);
+            let within = generation::within(timeout);
+            let plural = if busy == 1 { "" } else { "ren" };
+            let line =
+                format!("caught {name}, stopping gracefully: {busy} child{plural} may finish {within}");
+            notice(&self.estate.log, &line);
+            if let Some(listeners) = &self.generation.listeners {
+                listeners.deafen();
+            }
+            self.stop = Some(Stop { ladder: Ladder::graceful(now, timeout), begun: now });
+            self.accept_what_is_queued();
+        } else {
+            notice(&self.estate.log, &format!("caught {name}, stopping now"));
+            self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
+            self.insist();
+        }
+    }
+
+    /// The start has failed: whoever waits hears why, and what there is of it stops.
+    pub(super) fn fail(&mut self, failure: StartError, now: Tick) {
+        if self.failure.is_none() {
+            self.failure = Some(failure);
+            self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
+            self.insist();
+        }
+    }
+
+    /// Goes down the ladder as far as it is time to.
+    pub(super) fn step_down(&mut self, now: Tick) {
+        let Some(stop) = &mut self.stop else { return };
+        if stop.ladder.rung() == Rung::Close && stop.ladder.next() <= now {
+            let queued = self.generation.listeners.as_ref().is_some_and(|listeners| listeners.has_queued());
+            if queued && stop.ladder.keep_open(stop.begun, now) {
+                self.accept_what_is_queued();
+                return;
+            }
+        }
+        match stop.ladder.step(now) {
+            Some(Rung::Ask) => {
+                self.generation.listeners = None;
+                for slot in self.slots(|child| child.is_active()) {
+                    self.drain(slot, Why::Stop, now);
+                }
+            }
+            Some(Rung::Insist) => {
+                let count = self.children.count(|_| true);
+                let plural = if count == 1 { "child has" } else { "children have" };
+                warn!(self.estate.log, "{count} {plural} not finished in time, stopping now");
+                self.insist();
+            }
+            Some(Rung::Kill) => {
+                for slot in self.slots(|child| child.stage != Stage::Killed) {
+                    self.give_up_on(slot, "it does not stop", now);
+                }
+            }
+            Some(Rung::GiveUp) => {
+                error!(
+                    self.estate.log,
+                    "{} children cannot even be killed; leaving them",
+                    self.children.count(|_| true)
+                );
+            }
+            Some(Rung::Close) | None => {}
+        }
+    }
+
+    /// Orders every child to leave at once.
+    fn insist(&mut self) {
+        self.generation.listeners = None;
+        for slot in self.slots(|child| !matches!(child.stage, Stage::Stopping | Stage::Killed)) {
+            self.order(slot, Order::Stop);
+            if let Some(child) = self.children.get_mut(slot) {
+                child.stage = Stage::Stopping;
+            }
+        }
+    }
+
+    fn accept_what_is_queued(&self) {
+        for slot in self.slots(|child| child.stage == Stage::Ready) {
+            self.order(slot, Order::Accept);
+        }
+    }
+
+    /// The slots of the children that satisfy `test`.
+    pub(super) fn slots(&self, test: impl Fn(&Child) -> bool) -> Vec<SlotIndex> {
+        self.children.iter().filter(|(_, child)| test(child)).map(|(slot, _)| slot).collect()
+    }
+
+    /// Says that we serve, once the generation's first children are ready or have had their time.
+    pub(super) fn announce(&mut self, now: Tick) -> Option<Tick> {
+        if self.phase != Phase::Gathering || self.stop.is_some() {
+            return None;
+        }
+        let patience = self.generation.begun.after(GATHERING);
+        let starting = self.children.count(|child| child.stage == Stage::Starting);
+        if (starting > 0 || self.generation.initial > 0) && now < patience {
+            return Some(patience);
+        }
+        self.phase = Phase::Serving;
+        let config = &self.generation.config;
+        let (mpm, log) = (config.mpm, &self.estate.log);
+        let addresses = self.generation.listeners.as_ref().map(|listeners| listeners.addresses());
+        let addresses = addresses.unwrap_or_default();
+        let ready = self.children.count(|child| child.stage == Stage::Ready);
+        let shape = generation::shape(mpm, &config.limits, ready);
+        let name = format!("ostler/{} ({})", env!("CARGO_PKG_VERSION"), mpm.name());
+        notice(log, &format!("{name} configured -- resuming normal operations"));
+        notice(log, &format!("{name} serving on {addresses}; {shape}"));
+        if self.report.is_awaited()
+            && let Some(errors) = self.estate.logs.error_log_apart(config)
+        {
+            // Until now it was the terminal's, for whoever started us. What writes to it from now on (a panic)
+            // belongs into the log.
+            if let Err(error) = fd::redirect_standard_error(errors) {
+                warn!(log, "standard error stays where it was: {}", cause(&error));
+            }
+        }
+        self.report.serving();
+        let status = format!("serving on {addresses}");
+        let states = [sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)];
+        if let Err(error) = sd_notify::notify(&states) {
+            warn!(log, "cannot tell the service manager that we are ready: {}", cause(&error));
+        }
+        None
+    }
+
+    /// Fails the start if nobody has got ready in time. Returns when to look again.
+    pub(super) fn watch_start(&mut self, now: Tick) -> Option<Tick> {
+        let Phase::Starting { .. } = self.phase else { return None };
+        let deadline = self.generation.begun.after(PATIENCE);
+        if now < deadline || self.stop.is_some() {
+            return Some(deadline);
+        }
+        let how = format!("none within {}; see {}", span(PATIENCE), self.estate.logs.error_log_name());
+        self.fail(StartError::NoChild { how }, now);
+        None
+    }
+
+    /// The exit code, once there is nothing left to do.
+    fn ended(&self) -> Option<i32> {
+        let stop = self.stop.as_ref()?;
+        if self.children.is_empty() {
+            return Some(0);
+        }
+        (stop.ladder.rung() == Rung::GiveUp).then_some(1)
+    }
+
+    fn leave(mut self, code: i32) -> Result<i32, StartError> {
+        let Moment(now) = time::now();
+        self.estate.board.stopped(Moment(now), time::wall_micros());
+        if let Some(file) = self.pid_file.take() {
+            file.remove();
+        }
+        if let Some(failure) = self.failure.take() {
+            let sentence = failure.sentence();
+            if self.estate.logs.error_log_apart(&self.generation.config).is_some() {
+                slog::crit!(self.estate.log, "{sentence}");
+            }
+            if self.report.is_awaited() {
+                self.report.failed(&sentence);
+                return Ok(1);
+            }
+            return Err(failure);
+        }
+        let lived = span(Moment(now).tick().until(self.generation.begun));
+        notice(&self.estate.log, &format!("stopped after {lived}"));
+        Ok(code)
+    }
+}
+
+/// A line that is written whatever LogLevel says: a turning point.
+pub(super) fn notice(log: &slog::Logger, line: &str) {
+    slog::info!(log, # "notice", "{line}");
+}

@@ -1,0 +1,269 @@
+//! As many children as there should be, and all of them alive: what the master does in each turn of its loop.
+
+use crate::clock::{Moment, Tick};
+use crate::ids::ChildPid;
+use crate::ids::SlotIndex;
+use crate::master::children::{Child, Stage, Why};
+use crate::master::deaths::span;
+use crate::master::policy::{self, Action, Census, Report};
+use crate::master::pulse::{Beat, Pulse};
+use crate::master::supervisor::Master;
+use crate::mpm::orders::Order;
+use slog::{debug, error, info, warn};
+use std::cmp::Reverse;
+use std::time::Duration;
+
+/// While there is work, the master looks at least so often, in case a child's word was lost.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// The earliest of the points in time that there are.
+fn earliest(points: impl IntoIterator<Item = Option<Tick>>) -> Tick {
+    points.into_iter().flatten().min().unwrap_or(Tick::NEVER)
+}
+
+impl Master {
+    /// Does what is due, and says when the next thing will be, if nothing happens before.
+    pub(super) fn upkeep(&mut self, now: Moment) -> Tick {
+        let tick = now.tick();
+        let programs = self.keep_programs(tick);
+        let pulses = self.feel_pulses(tick);
+        if self.stop.is_some() {
+            self.step_down(tick);
+            let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
+            return earliest([programs, pulses, rung]);
+        }
+        let growth = self.grow_and_shrink(now);
+        let start = self.watch_start(tick);
+        let announcement = self.announce(tick);
+        let is_working =
+            |(slot, child): (SlotIndex, &Child)| child.is_leaving() || self.estate.board.busy(slot) > 0;
+        let glance = self.children.iter().any(is_working).then(|| tick.after(GLANCE));
+        earliest([programs, pulses, growth, start, announcement, glance])
+    }
+
+    fn keep_programs(&mut self, now: Tick) -> Option<Tick> {
+        for fault in self.estate.logs.start_programs(now) {
+            error!(self.estate.log, "{fault}");
+        }
+        self.estate.logs.deadline()
+    }
+
+    /// Pings children and gives up on those that do not answer, or do not get ready.
+    fn feel_pulses(&mut self, now: Tick) -> Option<Tick> {
+        let timeout = self.generation.config.child_stall_timeout;
+        let board = &self.estate.board;
+        let busy = self.children.iter().any(|(slot, child)| child.is_leaving() || board.busy(slot) > 0);
+        let mut next: Option<Tick> = None;
+        let mut silent = Vec::new();
+        let mut pings = Vec::new();
+        for (slot, child) in self.children.iter_mut() {
+            let due = match (child.stage, child.ready) {
+                (Stage::Killed, _) => continue,
+                (_, None) => {
+                    let due = child.forked.after(timeout);
+                    if due <= now {
+                        silent.push((slot, format!("not ready after {}", span(timeout))));
+                    }
+                    due
+                }
+                (_, Some(_)) => match child.pulse.beat(busy, timeout, now) {
+                    Beat::Fine(due) => due,
+                    Beat::Ping(number) => {
+                        pings.push((slot, number));
+                        now.after(timeout)
+                    }
+                    Beat::Silent(lasted) => {
+                        silent.push((slot, format!("no answer for {}", span(lasted))));
+                        now.after(timeout)
+                    }
+                },
+            };
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        for (slot, number) in pings {
+            self.order(slot, Order::Ping(number));
+        }
+        for (slot, how) in silent {
+            self.give_up_on(slot, &how, now);
+        }
+        next.map(|next| next.max(Tick(now.0 + 1)))
+    }
+
+    /// Forks and retires as the spare arithmetic, deaths and recycling ask for.
+    fn grow_and_shrink(&mut self, now: Moment) -> Option<Tick> {
+        let tick = now.tick();
+        if let Some(until) = self.refusals.waits(tick).or(self.generation.crashes.waits(tick)) {
+            return Some(until);
+        }
+        while self.generation.initial > 0 && self.fork(None, now) {
+            self.generation.initial -= 1;
+        }
+        while self.generation.owed > 0 {
+            if !self.generation.limits.wants_replacement(&self.census()) {
+                self.generation.owed = 0;
+            } else if self.children.free_slots() > 0 && self.fork(None, now) {
+                self.generation.owed -= 1;
+            } else {
+                break;
+            }
+        }
+        self.fork_heirs(now);
+        if let Some(until) = self.refusals.waits(tick) {
+            return Some(until);
+        }
+        let census = self.census();
+        let (decision, pace) = policy::decide(&census, &self.generation.limits, self.generation.pace, tick);
+        self.generation.pace = pace;
+        if let Some(report) = decision.report {
+            self.tell(report);
+        }
+        match decision.action {
+            Action::Nothing => {}
+            Action::Fork(count) => {
+                debug!(self.estate.log, "{} workers busy, {} idle: {count} more", census.busy, census.idle);
+                for _ in 0..count {
+                    if !self.fork(None, now) {
+                        break;
+                    }
+                }
+            }
+            Action::Retire(count) => {
+                info!(self.estate.log, "{} workers idle, more than MaxSpare: {count} go", census.idle);
+                self.retire(count, tick);
+            }
+        }
+        // A fork that was refused has a time of its own.
+        earliest([decision.again, self.refusals.waits(tick)]).into_deadline()
+    }
+
+    /// What the spare arithmetic counts: children of this generation that are not leaving. An heir that starts
+    /// is left out, since it takes another's place.
+    fn census(&self) -> Census {
+        let threads = self.generation.limits.threads_per_child;
+        let mut census =
+            Census { active: 0, starting: 0, busy: 0, idle: 0, free_slots: self.children.free_slots() };
+        for (slot, child) in self.children.iter() {
+            let is_heir = child.stage == Stage::Starting && child.heir_of.is_some();
+            if child.generation != self.generation.number || !child.is_active() || is_heir {
+                continue;
+            }
+            let busy = self.estate.board.busy(slot).min(threads);
+            census.active += 1;
+            census.starting += u32::from(child.stage == Stage::Starting);
+            census.busy += busy;
+            census.idle += threads - busy;
+        }
+        census
+    }
+
+    /// Forks heirs for children whose end is near, a tenth of the children at once and at least one.
+    fn fork_heirs(&mut self, now: Moment) {
+        let most = (self.census().active / 10).max(1);
+        let near_end = |child: &Child| child.near_end && child.stage == Stage::Ready;
+        let waiting = self.children.iter().filter(|(_, child)| near_end(child)).map(|(_, child)| child.pid);
+        let waiting: Vec<ChildPid> = waiting.filter(|&pid| !self.children.has_heir(pid)).collect();
+        for pid in waiting {
+            if self.children.recycling() >= most
+                || self.children.free_slots() == 0
+                || !self.fork(Some(pid), now)
+            {
+                break;
+            }
+        }
+    }
+
+    /// Forks one child into the lowest free slot. `false` if that cannot be: there is none, or the kernel refuses.
+    fn fork(&mut self, heir_of: Option<ChildPid>, now: Moment) -> bool {
+        let Some(slot) = self.children.free_slot() else { return false };
+        let tick = now.tick();
+        match self.estate.fork(&self.generation, slot, now) {
+            Ok((pid, orders)) => {
+                if self.refusals.succeed() {
+                    let lasted = self.refused_since.take().map_or(Duration::ZERO, |since| tick.until(since));
+                    info!(self.estate.log, "children can be forked again, after {}", span(lasted));
+                }
+                let child = Child {
+                    pid,
+                    generation: self.generation.number,
+                    stage: Stage::Starting,
+                    orders,
+                    deaf: false,
+                    forked: tick,
+                    ready: None,
+                    near_end: false,
+                    heir_of,
+                    pulse: Pulse::default(),
+                };
+                if let Err(error) = self.adopt(slot, child) {
+                    let how = format!("its orders socket cannot be watched: {error}");
+                    self.give_up_on(slot, &how, tick);
+                }
+                true
+            }
+            Err(error) => {
+                if !self.refusals.failing() {
+                    self.refused_since = Some(tick);
+                    let living = self.children.count(|child| child.stage == Stage::Ready);
+                    error!(
+                        self.estate.log,
+                        "cannot fork a child: {error}; trying on, {living} ready meanwhile"
+                    );
+                }
+                self.refusals.fail(tick);
+                false
+            }
+        }
+    }
+
+    /// Sends `count` children away: those that are least busy, and of these the ones with the fewest connections.
+    fn retire(&mut self, count: u32, now: Tick) {
+        let board = &self.estate.board;
+        let mut slots = self.slots(|child| child.stage == Stage::Ready);
+        slots.sort_by_key(|&slot| (board.busy(slot), board.connections(slot), Reverse(slot)));
+        slots.truncate(count as usize);
+        for slot in slots {
+            self.drain(slot, Why::Surplus, now);
+        }
+    }
+
+    /// Tells the administrator what the spare arithmetic has run into.
+    fn tell(&self, report: Report) {
+        let limits = &self.generation.config.limits;
+        let (log, most) = (&self.estate.log, limits.max_request_workers);
+        match report {
+            Report::LimitReached => {
+                error!(
+                    log,
+                    "MaxRequestWorkers {most} reached, clients will wait; raise it or shorten requests"
+                );
+            }
+            Report::LimitNear => warn!(
+                log,
+                "MaxRequestWorkers {most} is within reach: fewer than {} workers are idle and no child may be added",
+                self.generation.limits.min_spare
+            ),
+            Report::LimitLeft(lasted) => {
+                info!(log, "MaxRequestWorkers {most} is out of reach again, after {}", span(lasted));
+            }
+            Report::NoSlot => error!(
+                log,
+                "children are needed, but leaving ones hold every slot of the scoreboard ({}); waiting for them",
+                limits.slots()
+            ),
+            Report::SlotsAgain(lasted) => {
+                info!(log, "the scoreboard has had room for new children again, after {}", span(lasted));
+            }
+        }
+    }
+}
+
+/// `None` instead of "never".
+trait IntoDeadline {
+    fn into_deadline(self) -> Option<Tick>;
+}
+
+impl IntoDeadline for Tick {
+    fn into_deadline(self) -> Option<Tick> {
+        (self != Self::NEVER).then_some(self)
+    }
+}

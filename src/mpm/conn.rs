@@ -1,0 +1,667 @@
+//! One client connection: its socket, its session, and the exchange it is at.
+//!
+//! [`Conn::run`] moves it as far as it goes without blocking, whoever calls: the threads of an event child when
+//! an edge has come, or the one thread of a worker or prefork child that serves it, after poll(2) on what
+//! [`Conn::wishes`] names. It has no idea which.
+//!
+//! What has been read and not understood yet (part of a head, the bytes behind a request) is kept in `rest`
+//! and put before what is read next, so that everybody parses one contiguous piece.
+
+use super::accept::Newcomer;
+use super::child::{Child, Gauge};
+use super::relay::Active;
+use super::table::News;
+use super::tokens::Aged;
+use crate::buf::{Backlog, Gather, SLICES};
+use crate::clock::{Moment, Tick};
+use crate::http::{DateStamp, Fault, FieldSlots, HeadKind, HeadScan, MAX_HEAD, Reason};
+use crate::ids::{HostId, WorkerIndex};
+use crate::log::line::Client;
+use crate::proxy::exchange::{Arrival, Begun, Desk, Refusal};
+use crate::proxy::session::{Expiry, Phase, Session, Waits};
+use crate::scoreboard::state::WorkerState;
+use crate::sys::poll::Wish;
+use crate::sys::socket;
+use slog::{debug, info};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Bytes of a thread's buffer; a head must fit.
+pub const BUFFER: usize = MAX_HEAD;
+
+/// Bytes that one connection moves per turn before others get theirs.
+const TURN: usize = 256 * 1024;
+
+/// What a thread needs to serve: one set per thread, given back when it rests.
+pub struct Scratch {
+    /// What was read last.
+    pub input: Box<[u8]>,
+    /// What goes out next.
+    pub out: Gather,
+    /// Room for parsed fields.
+    pub slots: FieldSlots,
+    /// Room for a rewritten path.
+    pub path: Vec<u8>,
+    /// Exchanges to be used again.
+    pub spare: Vec<Box<Active>>,
+    /// The time as a Date field has it.
+    pub date: DateStamp,
+    /// The thread's number with the kernel.
+    pub tid: u32,
+}
+
+impl Scratch {
+    /// For the calling thread.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            input: vec![0; BUFFER].into_boxed_slice(),
+            out: Gather::new(),
+            slots: FieldSlots::new(),
+            path: Vec::new(),
+            spare: Vec::new(),
+            date: DateStamp::new(),
+            tid: crate::sys::process::gettid(),
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turn {
+    /// Nothing more can be done until news come, or until the deadline.
+    Wait,
+    /// There is more to do, but others are waiting.
+    Again,
+    /// The connection is over.
+    Over,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// Something; look again.
+    Moved,
+    /// Nothing; wait.
+    Blocked,
+    /// The connection is over.
+    Over,
+}
+
+/// A client connection.
+pub struct Conn {
+    /// Its number in an event child; elsewhere of no meaning.
+    pub who: Aged,
+    pub(super) client: OwnedFd,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// The listener that it came by.
+    pub listener: u32,
+    pub(super) session: Session,
+    scan: HeadScan,
+    /// Bytes that have been read and not consumed.
+    pub(super) rest: Vec<u8>,
+    /// Bytes that the client would not take yet.
+    pub(super) backlog: Backlog,
+    pub(super) active: Option<Box<Active>>,
+    pub(super) row: Option<WorkerIndex>,
+    /// What may work when tried: bits of [`News`] that stay until a call says otherwise.
+    pub(super) ready: News,
+    /// `rest` is to be looked at before anything is read: a whole head may be in it.
+    pub(super) again: bool,
+    /// The client has sent its last byte.
+    pub(super) eof: bool,
+    /// The host of the last request, whose time-outs hold.
+    pub(super) host: HostId,
+    /// When its timer fires next.
+    pub scheduled: Tick,
+    gauge: Gauge,
+}
+
+impl Conn {
+    /// A connection that has just been accepted. `row` is given where a connection holds one from accept to close
+    /// (worker, prefork).
+    #[must_use]
+    pub fn new(who: Aged, newcomer: Newcomer, row: Option<WorkerIndex>, child: &Child, now: Moment) -> Self {
+        let local = child.local_of(&newcomer);
+        let Newcomer { fd: client, peer, place: listener, .. } = newcomer;
+        child.accepted();
+        let host = child.router.host(local, b"");
+        let mut conn = Self {
+            who,
+            client,
+            peer,
+            local,
+            listener,
+            session: Session::new(now.tick()),
+            scan: HeadScan::new(),
+            rest: Vec::new(),
+            backlog: Backlog::default(),
+            active: None,
+            row,
+            ready: News::CLIENT_READ | News::CLIENT_WRITE,
+            again: false,
+            eof: false,
+            host,
+            scheduled: Tick::NEVER,
+            gauge: Gauge::None,
+        };
+        conn.gauge(Gauge::Heads, child);
+        conn
+    }
+
+    /// The client's socket.
+    #[must_use]
+    pub fn client(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    pub(super) fn gauge(&mut self, gauge: Gauge, child: &Child) {
+        if self.gauge != gauge {
+            child.gauge(self.gauge, gauge);
+            self.gauge = gauge;
+        }
+    }
+
+    /// Moves on as far as it goes.
+    pub fn run(&mut self, news: News, child: &Child, scratch: &mut Scratch, now: Moment) -> Turn {
+        self.ready |= news;
+        if let Some(row) = self.row {
+            child.block.worker(row).moved_by(scratch.tid);
+        }
+        if news.has(News::ROW) && self.row.is_none() {
+            self.row = child.granted_row(self.who);
+        }
+        if news.has(News::CLIENT_BROKEN) && self.client_is_broken(child, scratch, now) {
+            return Turn::Over;
+        }
+        let mut moved = 0;
+        let mut watched = false;
+        loop {
+            let step = match self.session.phase() {
+                Phase::Idle | Phase::Head => self.read_head(child, scratch, now),
+                Phase::Row => self.wait_for_row(now),
+                Phase::Linger => self.linger_on(scratch),
+                Phase::Place | Phase::Connect | Phase::Exchange | Phase::Tunnel => {
+                    self.relay(child, scratch, now, &mut moved)
+                }
+            };
+            match step {
+                Step::Over => return Turn::Over,
+                Step::Moved if moved >= TURN => return Turn::Again,
+                Step::Moved => {}
+                Step::Blocked => {
+                    let (deadline, expiry) = self.deadline(child);
+                    if deadline > now.tick() {
+                        return Turn::Wait;
+                    }
+                    if expiry == Expiry::Idle && !watched {
+                        // No connection is closed as idle without a last look for bytes.
+                        watched = true;
+                        self.ready |= News::CLIENT_READ;
+                        continue;
+                    }
+                    if self.expire(expiry, child, scratch, now) == Step::Over {
+                        return Turn::Over;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When it has to be looked at if nothing happens, and why.
+    #[must_use]
+    pub fn deadline(&self, child: &Child) -> (Tick, Expiry) {
+        let host = child.config.host(self.host);
+        let mut silence = host.proxy_timeout;
+        let mut connect = silence;
+        let mut waits = Waits { client_write: !self.backlog.is_empty(), ..Waits::default() };
+        if let Some(active) = &self.active {
+            if let Some(id) = active.exchange.backend() {
+                let backend = child.config.backend(id);
+                silence = backend.timeout.unwrap_or(host.proxy_timeout);
+                connect = backend.connect_timeout.unwrap_or(silence);
+            }
+            waits.client_body = active.takes_client_bytes();
+            waits.upstream = active.exchange.wants_response();
+            waits.expect = active.exchange.expects_continue();
+        }
+        let idle_until = Tick(child.idle_until.load(std::sync::atomic::Ordering::Relaxed));
+        self.session.deadline(host, connect, silence, waits, idle_until)
+    }
+
+    /// What a thread that serves only this connection waits for.
+    #[must_use]
+    pub fn wishes(&self) -> (Wish<'_>, Option<Wish<'_>>) {
+        let client_read = match self.session.phase() {
+            Phase::Idle | Phase::Head | Phase::Linger => true,
+            Phase::Row | Phase::Place | Phase::Connect => false,
+            Phase::Exchange | Phase::Tunnel => {
+                self.active.as_ref().is_some_and(|active| active.takes_client_bytes())
+            }
+        };
+        let client =
+            Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: !self.backlog.is_empty() };
+        let upstream = self.active.as_ref().and_then(|active| {
+            let link = active.link.as_ref()?;
+            let read = !link.connecting && self.backlog.is_empty() && active.exchange.wants_response();
+            let write = link.connecting || !link.backlog.is_empty();
+            (read || write).then(|| Wish { fd: link.fd.as_fd(), read, write })
+        });
+        (client, upstream)
+    }
+
+    /// Whether the client is gone for good; then nothing that is under way has a reader.
+    fn client_is_broken(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) -> bool {
+        match self.session.phase() {
+            // What it sent before may still be read; the read tells.
+            Phase::Idle | Phase::Head | Phase::Row | Phase::Linger => {
+                self.ready |= News::CLIENT_READ | News::CLIENT_CLOSED;
+                false
+            }
+            Phase::Place | Phase::Connect | Phase::Exchange | Phase::Tunnel => {
+                debug!(child.log, "the client reset its connection"; "module" => "proxy",
+                    "client" => %Client(self.peer));
+                self.abandon(child, scratch, now);
+                true
+            }
+        }
+    }
+
+    /// Reads from the client behind what is left of earlier reads. `Ok(None)`: nothing there now. `Some(0)`: no
+    /// more, ever. The bytes are `input[..rest + n]`, and `rest` is empty afterwards.
+    pub(super) fn read_client(&mut self, input: &mut [u8]) -> io::Result<Option<usize>> {
+        let have = self.rest.len();
+        match socket::recv(self.client.as_fd(), &mut input[have..]) {
+            Ok(count) => {
+                if count == 0 {
+                    self.eof = true;
+                    self.ready.0 &= !News::CLIENT_READ.0;
+                } else if have + count < input.len() && !self.ready.has(News::CLIENT_CLOSED) {
+                    // Less than there was room for: the next byte makes an edge of its own.
+                    self.ready.0 &= !News::CLIENT_READ.0;
+                }
+                input[..have].copy_from_slice(&self.rest);
+                self.drop_rest();
+                Ok(Some(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.0 &= !News::CLIENT_READ.0;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn drop_rest(&mut self) {
+        // An idle connection owns no buffer.
+        self.rest = Vec::new();
+    }
+
+    /// Keeps bytes that have been read and not consumed.
+    pub(super) fn keep_rest(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.rest.extend_from_slice(bytes);
+        }
+    }
+
+    fn read_head(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
+        let length = if self.again {
+            // A whole head that waited for a row, or bytes that came behind the request before.
+            self.again = false;
+            self.scan.reset();
+            let length = self.rest.len();
+            scratch.input[..length].copy_from_slice(&self.rest);
+            self.drop_rest();
+            length
+        } else {
+            if self.eof {
+                return Step::Over;
+            }
+            if !self.ready.has(News::CLIENT_READ) {
+                return Step::Blocked;
+            }
+            if self.row.is_none()
+                && self.session.phase() == Phase::Idle
+                && child.is_full()
+                && !self.line_up(child, now)
+            {
+                // The request stays unread in the kernel, and has its place in the line.
+                return Step::Blocked;
+            }
+            let have = self.rest.len();
+            match self.read_client(&mut scratch.input) {
+                Ok(Some(0)) => {
+                    if have > 0 && self.scan.has_begun() {
+                        info!(child.log, "the client closed in the middle of a request head ({have} bytes)";
+                            "module" => "core", "client" => %Client(self.peer));
+                    }
+                    return Step::Over;
+                }
+                Ok(Some(count)) => have + count,
+                Ok(None) => {
+                    child.give_row(self);
+                    return Step::Blocked;
+                }
+                Err(error) => {
+                    debug!(child.log, "reading a request: {error}"; "module" => "core",
+                        "client" => %Client(self.peer));
+                    return Step::Over;
+                }
+            }
+        };
+        match self.scan.scan(&scratch.input[..length], child.head_limits(self.host), HeadKind::Request) {
+            Ok(Some(end)) => {
+                if self.row.is_none() && !self.line_up(child, now) {
+                    self.again = true;
+                    self.keep_rest(&scratch.input[..length]);
+                    return Step::Blocked;
+                }
+                self.begin(end, length, child, scratch, now);
+                Step::Moved
+            }
+            Ok(None) if length >= scratch.input.len() => {
+                let fault = Fault::request(Reason::HeadTooLarge);
+                self.refuse_head(&Refusal::Malformed(fault), length, child, scratch, now)
+            }
+            Ok(None) => {
+                if self.scan.has_begun() {
+                    self.session.head_bytes(length, now.tick());
+                    self.gauge(Gauge::Heads, child);
+                }
+                child.give_row(self);
+                if child.rows_are_held_by_connections() {
+                    self.set_state(WorkerState::Read, child);
+                }
+                self.keep_rest(&scratch.input[..length]);
+                Step::Moved
+            }
+            Err(fault) => self.refuse_head(&Refusal::Malformed(fault), length, child, scratch, now),
+        }
+    }
+
+    /// Takes a worker row, or a place in the line of those who wait for one. Whether it has a row.
+    fn line_up(&mut self, child: &Child, now: Moment) -> bool {
+        self.row = child.take_row(self.who);
+        if self.row.is_none() {
+            self.session.wait_for_row(now.tick());
+            self.gauge(Gauge::Heads, child);
+        }
+        self.row.is_some()
+    }
+
+    /// In the line for a row: has one been granted?
+    fn wait_for_row(&mut self, now: Moment) -> Step {
+        if self.row.is_none() {
+            return Step::Blocked;
+        }
+        self.session.resume_head(!self.rest.is_empty(), now.tick());
+        Step::Moved
+    }
+
+    /// A head that makes no sense, or is too large: an answer, and the end.
+    fn refuse_head(
+        &mut self,
+        refusal: &Refusal,
+        length: usize,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Step {
+        let mut active = child.active(scratch, now);
+        active.bytes_in = length as u64;
+        self.session.begin(now.tick());
+        self.scan.reset();
+        let line = &scratch.input[..length];
+        let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(length);
+        child.log_refusal(self.peer, refusal);
+        active.capture_garbage(&line[..end], child, self.host);
+        child.show_request(self.row, self.peer, self.host, &line[..end], "-", now);
+        let mut out = std::mem::take(&mut scratch.out);
+        out.clear();
+        let cx = child.context(self, &mut scratch.date, now);
+        active.exchange.set_host(self.host);
+        active.exchange.refuse(refusal, &cx, &mut out);
+        self.active = Some(active);
+        let outcome = self.send_client(&[], &out);
+        scratch.out = out;
+        self.ready.0 |= News::CLIENT_READ.0;
+        self.count_out(&outcome);
+        if outcome.is_err() {
+            self.abandon(child, scratch, now);
+            Step::Over
+        } else {
+            Step::Moved
+        }
+    }
+
+    /// A whole head is in `scratch.input[..end]`, other bytes behind it up to `length`.
+    fn begin(&mut self, end: usize, length: usize, child: &Child, scratch: &mut Scratch, now: Moment) {
+        self.scan.reset();
+        self.session.begin(now.tick());
+        child.begun();
+        let mut active = child.active(scratch, now);
+        active.bytes_in = end as u64;
+        let Scratch { input, out, slots, path, date, tid, .. } = scratch;
+        out.clear();
+        if let Some(row) = self.row {
+            let writer = child.block.worker(row);
+            writer.moved_by(*tid);
+            writer.set_state(WorkerState::Write);
+        }
+        let cx = child.context(self, date, now);
+        let limits = child.head_limits(self.host);
+        let Active { exchange, capture, .. } = &mut *active;
+        let peer = self.peer;
+        let row = self.row;
+        let begun = exchange.begin(
+            &input[..end],
+            Arrival { requests: self.session.requests(), more: length > end, limits },
+            Desk { slots, path, out },
+            &cx,
+            &mut |head, host| {
+                child.capture_request(head, host, capture);
+                child.show_request(row, peer, host, head.line, head.version.name(), now);
+            },
+        );
+        self.host = exchange.host();
+        match begun {
+            Begun::Forward(id) => {
+                if let Some(row) = self.row {
+                    child.block.worker(row).backend(id);
+                }
+                self.gauge(Gauge::Exchange, child);
+            }
+            Begun::Answered => {}
+            Begun::Handle(handler) => {
+                child.handle(handler, query_of(&input[..end]), exchange, &cx, out);
+            }
+            Begun::Refused(refusal) => {
+                child.log_refusal(peer, &refusal);
+                let line = &input[..memchr::memchr2(b'\r', b'\n', &input[..end]).unwrap_or(end)];
+                active.capture_garbage(line, child, self.host);
+                child.show_request(row, peer, self.host, line, "-", now);
+                active.exchange.refuse(&refusal, &cx, out);
+            }
+        }
+        self.keep_rest(&scratch.input[end..length]);
+        self.active = Some(active);
+        if !scratch.out.is_empty() {
+            let out = std::mem::take(&mut scratch.out);
+            let outcome = self.send_client(&[], &out);
+            scratch.out = out;
+            self.count_out(&outcome);
+            if outcome.is_err() {
+                self.ready |= News::CLIENT_BROKEN;
+            }
+        }
+    }
+
+    /// Counts what has been handed to the kernel or kept for it.
+    pub(super) fn count_out(&mut self, outcome: &io::Result<usize>) {
+        if let (Ok(count), Some(active)) = (outcome, &mut self.active) {
+            active.bytes_out += *count as u64;
+        }
+    }
+
+    /// Sends `out` to the client, or keeps what it does not take. Returns how many bytes `out` had.
+    pub(super) fn send_client(&mut self, input: &[u8], out: &Gather) -> io::Result<usize> {
+        let total = out.len();
+        if !self.backlog.is_empty() || !self.ready.has(News::CLIENT_WRITE) {
+            out.copy_from(input, 0, &mut self.backlog);
+            return Ok(total);
+        }
+        let sent = send_gather(self.client.as_fd(), input, out)?;
+        if sent < total {
+            self.ready.0 &= !News::CLIENT_WRITE.0;
+            out.copy_from(input, sent, &mut self.backlog);
+        }
+        Ok(total)
+    }
+
+    /// Sends what the client would not take earlier. Whether all of it is gone now.
+    pub(super) fn flush_client(&mut self, now: Tick) -> io::Result<bool> {
+        while !self.backlog.is_empty() && self.ready.has(News::CLIENT_WRITE) {
+            match socket::send(self.client.as_fd(), self.backlog.bytes()) {
+                Ok(count) => {
+                    self.backlog.advance(count);
+                    self.session.client_took(now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.0 &= !News::CLIENT_WRITE.0;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.backlog.is_empty())
+    }
+
+    pub(super) fn set_state(&self, state: WorkerState, child: &Child) {
+        if let Some(row) = self.row {
+            child.block.worker(row).set_state(state);
+        }
+    }
+
+    /// A deadline has passed.
+    fn expire(&mut self, expiry: Expiry, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
+        match expiry {
+            Expiry::Idle | Expiry::Linger => Step::Over,
+            Expiry::Head => {
+                let bytes = std::mem::take(&mut self.rest);
+                scratch.input[..bytes.len()].copy_from_slice(&bytes);
+                self.refuse_head(&Refusal::TooSlow, bytes.len(), child, scratch, now)
+            }
+            Expiry::ClientStalled | Expiry::Tunnel => {
+                info!(child.log, "{}", if expiry == Expiry::Tunnel {
+                    "the tunnel was silent for too long, closed"
+                } else {
+                    "the client does not take its response (Timeout), connection closed"
+                }; "module" => "proxy", "client" => %Client(self.peer));
+                self.abandon(child, scratch, now);
+                Step::Over
+            }
+            Expiry::Body | Expiry::UpstreamStalled | Expiry::Connect | Expiry::Place | Expiry::Expect => {
+                self.exchange_expired(expiry, child, scratch, now)
+            }
+        }
+    }
+
+    /// After the last response: reads and throws away until the client has closed.
+    fn linger_on(&mut self, scratch: &mut Scratch) -> Step {
+        self.drop_rest();
+        let mut total = 0;
+        while self.ready.has(News::CLIENT_READ) {
+            match self.read_client(&mut scratch.input) {
+                Ok(Some(0)) | Err(_) => return Step::Over,
+                Ok(Some(count)) => {
+                    total += count;
+                    if total >= TURN {
+                        // A client that floods us after its answer is cut off.
+                        return Step::Over;
+                    }
+                }
+                Ok(None) => break,
+            }
+        }
+        Step::Blocked
+    }
+
+    /// All has been said: gives the client time to read it, then closes.
+    pub(super) fn begin_linger(&mut self, short: bool, child: &Child, now: Moment) -> Step {
+        if self.eof || socket::shutdown_write(self.client.as_fd()).is_err() {
+            return Step::Over;
+        }
+        self.session.linger(short, now.tick());
+        self.gauge(Gauge::Closing, child);
+        if child.rows_are_held_by_connections() {
+            self.set_state(WorkerState::Closing, child);
+        }
+        self.ready |= News::CLIENT_READ;
+        Step::Moved
+    }
+
+    /// The next request may come.
+    pub(super) fn next_request(&mut self, child: &Child, now: Moment) {
+        self.session.keep(now.tick());
+        self.gauge(Gauge::KeepAlive, child);
+        if child.rows_are_held_by_connections() {
+            self.set_state(WorkerState::KeepAlive, child);
+        }
+    }
+
+    /// The connection is gone: gives back what it holds.
+    pub fn close(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) {
+        self.abandon(child, scratch, now);
+        child.leave_line(self);
+        self.gauge(Gauge::None, child);
+    }
+}
+
+/// Sends as much of `out` as the socket takes. A full socket is not an error: it took less.
+pub(super) fn send_gather(fd: BorrowedFd<'_>, input: &[u8], out: &Gather) -> io::Result<usize> {
+    let total = out.len();
+    let mut sent = 0;
+    while sent < total {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = out.slices(input, sent, &mut slices);
+        let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        let outcome = match &slices[..count] {
+            [single] => socket::send(fd, single),
+            several => socket::write_vectored(fd, several),
+        };
+        match outcome {
+            Ok(taken) => {
+                sent += taken;
+                if taken < offered {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// The query of a request line that has been read already.
+fn query_of(head: &[u8]) -> Option<&[u8]> {
+    let target = head.split(|byte| *byte == b' ').nth(1)?;
+    let mark = memchr::memchr(b'?', target)?;
+    Some(&target[mark + 1..])
+}
+
+/// How long a wait may take, for poll(2).
+#[must_use]
+pub fn patience(deadline: Tick, now: Tick) -> Option<Duration> {
+    (deadline != Tick::NEVER).then(|| deadline.until(now))
+}

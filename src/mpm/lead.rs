@@ -1,0 +1,375 @@
+//! Leader and followers: who waits in the poll, who is called up.
+//!
+//! One serving thread, the leader, waits in the child's poll. When work comes it gives the lead back, which
+//! wakes nobody, and does the work itself; whoever runs out of work first takes the lead again. A follower is
+//! called up (the last one parked first, its cache is warm) only when several connections are ready and fewer
+//! threads run than cores allow, or by the steward when nobody has been in the poll for a while: then whoever
+//! has the work is stuck in it.
+//!
+//! The lead is a guard: a panic or an early return gives it back.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// How long a follower keeps its buffers after it was parked.
+const REST: Duration = Duration::from_secs(10);
+
+/// What a thread does next.
+pub enum Turn<'a> {
+    /// Wait in the poll; the lead is yours until you drop it.
+    Lead(Guard<'a>),
+    /// Serve this connection.
+    Work(u32),
+    /// You have been parked for long: give your buffers back, and ask again.
+    Rest,
+    /// Leave.
+    Leave,
+}
+
+/// Who leads, who works, who is parked, and what is ready.
+pub struct Lead {
+    state: Mutex<State>,
+    seats: Box<[Seat]>,
+    /// Cores this process may use: more threads than that are never running by our doing.
+    cores: usize,
+    /// How often somebody entered the poll; the steward compares.
+    polls: AtomicU64,
+}
+
+struct State {
+    queue: VecDeque<u32>,
+    led: bool,
+    parked: Vec<usize>,
+    running: usize,
+    /// A connection has been queued again although it had its turn: before it gets another, the poll is asked.
+    stale: bool,
+    over: bool,
+}
+
+/// Where a thread is parked.
+#[derive(Default)]
+struct Seat {
+    thread: OnceLock<Thread>,
+    called: AtomicBool,
+}
+
+impl Lead {
+    /// For `threads` threads on `cores` cores; all count as running until they first ask for work.
+    #[must_use]
+    pub fn new(threads: usize, cores: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                led: false,
+                parked: Vec::with_capacity(threads),
+                running: threads,
+                stale: false,
+                over: false,
+            }),
+            seats: (0..threads).map(|_| Seat::default()).collect(),
+            cores: cores.max(1),
+            polls: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread has nothing to do: gives it work, the lead, or parks it until it is called.
+    /// `seat` is the thread's own number, `0..threads`.
+    pub fn next(&self, seat: usize) -> Turn<'_> {
+        self.seats[seat].thread.get_or_init(std::thread::current);
+        let mut rested = false;
+        let mut state = self.lock();
+        loop {
+            if state.stale && !state.led {
+                state.stale = false;
+                state.led = true;
+                return Turn::Lead(Guard { lead: self, brief: !state.queue.is_empty() });
+            }
+            if let Some(index) = state.queue.pop_front() {
+                let caller = if state.queue.is_empty() { None } else { self.call_up(&mut state) };
+                drop(state);
+                Self::wake(caller);
+                return Turn::Work(index);
+            }
+            if state.over {
+                state.running -= 1;
+                return Turn::Leave;
+            }
+            if !state.led {
+                state.led = true;
+                return Turn::Lead(Guard { lead: self, brief: false });
+            }
+            if rested {
+                return Turn::Rest;
+            }
+            state.running -= 1;
+            state.parked.push(seat);
+            drop(state);
+            let called = self.park(seat);
+            state = self.lock();
+            if !called {
+                // A rest is taken only if nobody called in the meantime; a call has counted us as running.
+                if let Some(place) = state.parked.iter().position(|&other| other == seat) {
+                    state.parked.remove(place);
+                    state.running += 1;
+                    rested = true;
+                } else {
+                    self.seats[seat].called.store(false, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Parked for good, after a rest: like [`Lead::next`], but without giving buffers back again.
+    pub fn next_after_rest(&self, seat: usize) -> Turn<'_> {
+        loop {
+            let mut state = self.lock();
+            if state.queue.is_empty() && !state.over && state.led {
+                state.running -= 1;
+                state.parked.push(seat);
+                drop(state);
+                while !self.seats[seat].called.swap(false, Ordering::AcqRel) {
+                    std::thread::park();
+                }
+                continue;
+            }
+            drop(state);
+            return self.next(seat);
+        }
+    }
+
+    fn park(&self, seat: usize) -> bool {
+        let called = &self.seats[seat].called;
+        if !called.load(Ordering::Acquire) {
+            std::thread::park_timeout(REST);
+        }
+        called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Picks the follower that was parked last, if one more thread may run. The caller wakes it after unlocking.
+    fn call_up(&self, state: &mut State) -> Option<&Seat> {
+        if state.running >= self.cores { None } else { self.call_anyone(state) }
+    }
+
+    fn call_anyone(&self, state: &mut State) -> Option<&Seat> {
+        let seat = &self.seats[state.parked.pop()?];
+        state.running += 1;
+        seat.called.store(true, Ordering::Release);
+        Some(seat)
+    }
+
+    fn wake(seat: Option<&Seat>) {
+        if let Some(thread) = seat.and_then(|seat| seat.thread.get()) {
+            thread.unpark();
+        }
+    }
+
+    /// Puts one ready connection into the run queue. The caller is a running thread and will ask for work.
+    pub fn push(&self, index: u32) {
+        self.lock().queue.push_back(index);
+    }
+
+    /// Puts a connection that has had its turn at the end of the run queue; others, in the poll perhaps, come
+    /// first.
+    pub fn push_again(&self, index: u32) {
+        let mut state = self.lock();
+        state.queue.push_back(index);
+        state.stale = true;
+    }
+
+    /// Somebody leads, or will within the current turn of a running thread.
+    #[must_use]
+    pub fn is_led(&self) -> bool {
+        self.lock().led
+    }
+
+    /// How often somebody has entered the poll.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.polls.load(Ordering::SeqCst)
+    }
+
+    /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since and
+    /// nobody is now, whoever runs is stuck, and a follower is called up in its place.
+    pub fn stand_by(&self, last: u64) -> u64 {
+        let polls = self.polls.load(Ordering::Relaxed);
+        if polls == last {
+            let mut state = self.lock();
+            let seat = if state.led { None } else { self.call_anyone(&mut state) };
+            drop(state);
+            Self::wake(seat);
+        }
+        polls
+    }
+
+    /// Nothing is left to do: every thread that asks is told to leave. Wakes all parked ones; the caller wakes a
+    /// leader out of its poll.
+    pub fn finish(&self) {
+        let mut state = self.lock();
+        state.over = true;
+        while let Some(seat) = self.call_anyone(&mut state) {
+            Self::wake(Some(seat));
+        }
+    }
+}
+
+/// The lead: whoever holds it is the one thread in the poll.
+pub struct Guard<'a> {
+    lead: &'a Lead,
+    brief: bool,
+}
+
+impl Guard<'_> {
+    /// Connections wait for their turn: the poll is only asked, not waited in.
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        self.brief
+    }
+
+    /// The leader is about to wait.
+    pub fn entering_poll(&self) {
+        self.lead.polls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives the lead back with what the poll brought; calls up a follower only if more than one connection is
+    /// ready and a core is free for it.
+    pub fn pass(self, ready: &mut Vec<u32>) {
+        let mut state = self.lead.lock();
+        state.led = false;
+        state.queue.extend(ready.drain(..));
+        let seat = if state.queue.len() > 1 { self.lead.call_up(&mut state) } else { None };
+        drop(state);
+        Lead::wake(seat);
+        std::mem::forget(self);
+    }
+
+    /// Gives the lead to a parked follower, since this thread will be busy for long (the worker driver).
+    pub fn promote(self) {
+        let mut state = self.lead.lock();
+        state.led = false;
+        let seat = self.lead.call_anyone(&mut state);
+        drop(state);
+        Lead::wake(seat);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.lead.lock();
+        state.led = false;
+        // Only a panic comes here: the thread may be gone for good, so that somebody else must lead.
+        let seat = self.lead.call_anyone(&mut state);
+        drop(state);
+        Lead::wake(seat);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn lead_of<'a>(lead: &'a Lead, seat: usize) -> Guard<'a> {
+        match lead.next(seat) {
+            Turn::Lead(guard) => guard,
+            _ => panic!("seat {seat} should lead"),
+        }
+    }
+
+    #[test]
+    fn the_leader_does_the_work_itself_and_wakes_nobody() {
+        let lead = Lead::new(1, 4);
+        lead_of(&lead, 0).pass(&mut vec![7]);
+        assert!(matches!(lead.next(0), Turn::Work(7)));
+        let guard = lead_of(&lead, 0);
+        assert!(lead.is_led());
+        guard.pass(&mut vec![]);
+        assert!(!lead.is_led());
+    }
+
+    #[test]
+    fn a_follower_is_called_up_only_when_a_core_is_free_for_it() {
+        for (cores, want) in [(1, 0), (2, 1)] {
+            let lead = Lead::new(2, cores);
+            let (said, heard) = mpsc::channel();
+            std::thread::scope(|scope| {
+                let guard = lead_of(&lead, 0);
+                let lead = &lead;
+                scope.spawn(move || {
+                    loop {
+                        match lead.next(1) {
+                            Turn::Work(index) => said.send(index).expect("heard"),
+                            Turn::Lead(guard) => guard.pass(&mut vec![]),
+                            Turn::Rest => {}
+                            Turn::Leave => break,
+                        }
+                    }
+                });
+                while lead.lock().parked.is_empty() {
+                    std::thread::yield_now();
+                }
+                guard.pass(&mut vec![1, 2]);
+                if want == 1 {
+                    heard.recv().expect("the follower got one of the two");
+                } else {
+                    assert!(matches!(lead.next(0), Turn::Work(1)));
+                    assert!(matches!(lead.next(0), Turn::Work(2)));
+                    assert!(heard.try_recv().is_err(), "nobody was called");
+                }
+                lead.finish();
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_gives_the_lead_back() {
+        let lead = Lead::new(1, 1);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lead_of(&lead, 0);
+            panic!("in the poll");
+        }));
+        assert!(outcome.is_err());
+        lead_of(&lead, 0).pass(&mut vec![]);
+    }
+
+    #[test]
+    fn the_steward_calls_a_follower_when_the_only_runner_is_stuck() {
+        let lead = Lead::new(2, 1);
+        let (said, heard) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let guard = lead_of(&lead, 0);
+            guard.entering_poll();
+            let lead = &lead;
+            scope.spawn(move || {
+                loop {
+                    match lead.next(1) {
+                        Turn::Lead(guard) => {
+                            guard.entering_poll();
+                            said.send(()).expect("heard");
+                            guard.pass(&mut vec![]);
+                            break;
+                        }
+                        Turn::Rest => {}
+                        _ => panic!("no work here"),
+                    }
+                }
+            });
+            while lead.lock().parked.is_empty() {
+                std::thread::yield_now();
+            }
+            let last = lead.stand_by(0);
+            assert_eq!(lead.stand_by(last), last, "somebody leads: nobody is called");
+            assert!(heard.try_recv().is_err());
+            guard.pass(&mut vec![]);
+            lead.stand_by(last);
+            heard.recv().expect("the follower leads");
+        });
+    }
+}

@@ -1,0 +1,753 @@
+//! An exchange's bytes, moved: the client's to the backend, the backend's to the client, as far as both go.
+//!
+//! What the bytes mean is decided in `proxy::exchange`; here they are read, handed over, gathered and sent. Back
+//! pressure is one rule: nothing is read for a side that has a backlog.
+
+use super::child::{Child, Gauge};
+use super::conn::{Conn, Scratch, Step, send_gather};
+use super::table::News;
+use super::upstream::{self, Link, Marks, Watch};
+use crate::clock::Moment;
+use crate::config::model::Endpoint;
+use crate::http::{Fault, Reason};
+use crate::ids::{BackendId, HostId};
+use crate::log::line::Client;
+use crate::log::{Capture, RequestFacts};
+use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
+use crate::proxy::pool::Lease;
+use crate::proxy::session::Expiry;
+use crate::sys::socket;
+use nix::errno::Errno;
+use slog::debug;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An exchange under way, and its connection to a backend.
+#[derive(Debug, Default)]
+pub struct Active {
+    /// What is said.
+    pub exchange: Exchange,
+    /// The backend's connection.
+    pub link: Option<Link>,
+    /// What the access log will want of the heads.
+    pub capture: Capture,
+    /// When the head was complete.
+    pub started: Moment,
+    /// The same on the wall clock, microseconds since 1970.
+    pub started_wall: u64,
+    /// Bytes of the request, head and framing included.
+    pub bytes_in: u64,
+    /// Bytes of the response, head and framing included.
+    pub bytes_out: u64,
+    /// When what happened with the backend.
+    pub marks: Marks,
+    /// The request's head has not been given to the connection yet.
+    head_due: bool,
+    /// The backend sent more than its response: nobody knows what that is.
+    excess: bool,
+    /// The backend has sent its last byte (tunnel).
+    backend_eof: bool,
+    /// The backend has been told that the client has sent its last byte (tunnel).
+    backend_told: bool,
+    /// The client has been told that the backend has sent its last byte (tunnel).
+    client_told: bool,
+}
+
+/// A capture above this size is not carried over to the next exchange.
+const KEEP_CAPTURE: usize = 4096;
+
+impl Active {
+    /// Ready for the next exchange; keeps small buffers.
+    pub fn reset(&mut self) {
+        let (mut exchange, mut capture) =
+            (std::mem::take(&mut self.exchange), std::mem::take(&mut self.capture));
+        exchange.reset();
+        if capture.capacity() > KEEP_CAPTURE {
+            capture = Capture::new();
+        }
+        capture.clear();
+        *self = Self { exchange, capture, ..Self::default() };
+    }
+
+    /// What the access log shows of a head that could not be read.
+    pub fn capture_garbage(&mut self, line: &[u8], child: &Child, host: HostId) {
+        let facts = RequestFacts { line, ..RequestFacts::default() };
+        child.access_logs(host).capture_request(&facts, |_| None, &mut self.capture);
+    }
+
+    /// Whether bytes of the client can be passed on now.
+    pub(super) fn takes_client_bytes(&self) -> bool {
+        self.exchange.wants_request()
+            && self
+                .link
+                .as_ref()
+                .is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
+    }
+}
+
+/// How a round ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Flow {
+    /// Something was done; look again.
+    Moved,
+    /// Nothing can be done now.
+    Blocked,
+    /// The exchange is complete, and the client has all of it.
+    Done,
+    /// The client's connection can't be used any more.
+    Dead,
+}
+
+impl Conn {
+    /// One round of an exchange or a tunnel; `moved` counts the bytes of this turn.
+    pub(super) fn relay(
+        &mut self,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+        moved: &mut usize,
+    ) -> Step {
+        let mut active = self.active.take().expect("in these phases an exchange is under way");
+        match self.round(&mut active, child, scratch, now, moved) {
+            Flow::Moved => {
+                self.active = Some(active);
+                Step::Moved
+            }
+            Flow::Blocked => {
+                self.active = Some(active);
+                Step::Blocked
+            }
+            Flow::Done => self.finish(active, child, scratch, now),
+            Flow::Dead => {
+                self.active = Some(active);
+                self.abandon(child, scratch, now);
+                Step::Over
+            }
+        }
+    }
+
+    fn round(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+        moved: &mut usize,
+    ) -> Flow {
+        if let Err(error) = self.flush_client(now.tick()) {
+            return self.client_failed(active, &error, child);
+        }
+        if active.exchange.is_over() {
+            self.part(active, child, now);
+            return if self.backlog.is_empty() { Flow::Done } else { Flow::Blocked };
+        }
+        match &active.link {
+            None => return self.obtain(active, child, scratch, now),
+            Some(link) if link.connecting => return self.await_connect(active, child, scratch, now),
+            Some(_) => {}
+        }
+        let sent = self.feed_upstream(active, child, scratch, now, moved);
+        if active.link.is_none() || matches!(sent, Flow::Done | Flow::Dead) {
+            return sent;
+        }
+        match self.feed_client(active, child, scratch, now, moved) {
+            Flow::Blocked if active.exchange.is_tunnel() => self.half_close(active, sent),
+            Flow::Blocked => sent,
+            got => got,
+        }
+    }
+
+    /// In a tunnel each side's end is passed on to the other once it has all that came before.
+    fn half_close(&mut self, active: &mut Active, sent: Flow) -> Flow {
+        let Some(link) = &active.link else { return Flow::Dead };
+        if self.eof && !active.backend_told && link.backlog.is_empty() {
+            active.backend_told = true;
+            if socket::shutdown_write(link.fd.as_fd()).is_err() {
+                return Flow::Dead;
+            }
+        }
+        if active.backend_eof && !active.client_told && self.backlog.is_empty() {
+            active.client_told = true;
+            if socket::shutdown_write(self.client.as_fd()).is_err() {
+                return Flow::Dead;
+            }
+        }
+        if active.backend_told && active.client_told { Flow::Dead } else { sent }
+    }
+
+    /// Gets a connection to the backend: an idle one, or a fresh one.
+    fn obtain(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
+        let id = active.exchange.backend().expect("an exchange without a backend has been answered");
+        let place = child.place(id);
+        if !place.health.may_try(now.tick()) {
+            return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
+        }
+        if active.marks.begun == Moment(0) {
+            active.marks.begun = now;
+        }
+        // A second try must not meet the same fate: it goes over a fresh connection.
+        let again = active.marks.attempts > 0;
+        loop {
+            let mut pool = place.pool();
+            match if again { pool.open_one() } else { pool.lease() } {
+                Lease::Full => {
+                    if again && let Some(idle) = pool.remove(|_| true) {
+                        drop(pool);
+                        child.close_idle(id, idle);
+                        continue;
+                    }
+                    pool.wait(child.waiter(self.who));
+                    drop(pool);
+                    self.session.wait_for_place(now.tick());
+                    return Flow::Blocked;
+                }
+                Lease::Reused(idle) => {
+                    let links = child.links().map(|links| (links, self.who));
+                    let look = links.is_none() || active.exchange.is_precious();
+                    // Still under the pool's lock: an edge finds either the pool or the new owner.
+                    let lent = idle.lend(links, look);
+                    drop(pool);
+                    match lent {
+                        Ok(link) => {
+                            active.marks.attempts += 1;
+                            return self.linked(active, link, id, child, now);
+                        }
+                        Err(idle) => child.close_idle(id, idle),
+                    }
+                }
+                Lease::Open => {
+                    drop(pool);
+                    return self.dial(active, id, 0, child, scratch, now);
+                }
+            }
+        }
+    }
+
+    /// Opens a connection to the backend's address number `address`; the right to do so has been leased.
+    fn dial(
+        &mut self,
+        active: &mut Active,
+        id: BackendId,
+        address: usize,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        let backend = child.config.backend(id);
+        let watch = child.watch().map(|(registry, links)| Watch { registry, links, who: self.who });
+        active.marks.attempts += 1;
+        active.marks.address = address;
+        active.marks.dialled = now;
+        child.block.backend(id).connects.fetch_add(1, Relaxed);
+        match upstream::connect(id, backend, address, watch) {
+            Ok(link) if link.connecting => {
+                active.link = Some(link);
+                self.ready.0 &= !(News::UPSTREAM_WRITE.0 | News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
+                self.session.connecting(now.tick());
+                Flow::Blocked
+            }
+            Ok(link) => {
+                child.backend_works(id);
+                self.linked(active, link, id, child, now)
+            }
+            Err(error) => self.connect_failed(active, id, address, &error, child, scratch, now),
+        }
+    }
+
+    fn await_connect(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        if !self.ready.has(News::UPSTREAM_WRITE) {
+            return Flow::Blocked;
+        }
+        let id = active.exchange.backend().expect("somebody is being connected");
+        let mut link = active.link.take().expect("a connect is under way");
+        match socket::connect_outcome(link.fd.as_fd()) {
+            Ok(()) => {
+                link.connecting = false;
+                child.backend_works(id);
+                self.linked(active, link, id, child, now)
+            }
+            Err(error) => {
+                let address = link.address;
+                link.close(child.links());
+                self.connect_failed(active, id, address, &error, child, scratch, now)
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn connect_failed(
+        &mut self,
+        active: &mut Active,
+        id: BackendId,
+        address: usize,
+        error: &io::Error,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        let backend = child.config.backend(id);
+        if let Endpoint::Tcp { addresses, .. } = &backend.endpoint
+            && address + 1 < addresses.len()
+        {
+            debug!(child.log, "{}: cannot connect to {}: {error}; trying the next address",
+                backend.url, addresses[address]; "module" => "proxy");
+            return self.dial(active, id, address + 1, child, scratch, now);
+        }
+        child.link_closed(id);
+        const OURS: [Errno; 5] =
+            [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
+        let ours = error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)));
+        let failure = if ours {
+            Failure::Resources(error.to_string())
+        } else {
+            child.backend_fails(id, error, now);
+            Failure::Connect(error.to_string())
+        };
+        self.backend_failed(active, &failure, child, scratch, now)
+    }
+
+    /// The connection to the backend is there; the request's head goes first.
+    fn linked(&mut self, active: &mut Active, link: Link, id: BackendId, child: &Child, now: Moment) -> Flow {
+        // Old news were about another socket, and a socket is tried before it is waited for.
+        self.ready.0 &= !(News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
+        self.ready |= News::UPSTREAM_WRITE;
+        let counters = child.block.backend(id);
+        counters.requests.fetch_add(1, Relaxed);
+        counters.busy.fetch_add(1, Relaxed);
+        if link.reused {
+            counters.reused.fetch_add(1, Relaxed);
+        }
+        active.marks.reused = link.reused;
+        active.marks.address = link.address;
+        active.marks.connected = now;
+        active.link = Some(link);
+        active.head_due = true;
+        self.session.connected(now.tick());
+        Flow::Moved
+    }
+
+    /// The client's bytes to the backend.
+    fn feed_upstream(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+        moved: &mut usize,
+    ) -> Flow {
+        let Some(link) = active.link.as_mut() else { return Flow::Blocked };
+        while !link.backlog.is_empty() && self.ready.has(News::UPSTREAM_WRITE) {
+            match socket::send(link.fd.as_fd(), link.backlog.bytes()) {
+                Ok(count) => {
+                    link.backlog.advance(count);
+                    self.session.upstream_moved(now.tick());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.0 &= !News::UPSTREAM_WRITE.0;
+                }
+                Err(error) => return self.upstream_deaf(active, &error, child),
+            }
+        }
+        if !link.backlog.is_empty() {
+            return Flow::Blocked;
+        }
+        scratch.out.clear();
+        if active.head_due {
+            active.head_due = false;
+            scratch.out.push(active.exchange.request_head());
+        }
+        let mut length = 0;
+        if active.takes_client_bytes() && !self.eof {
+            if self.again {
+                self.again = false;
+                length = self.rest.len();
+                scratch.input[..length].copy_from_slice(&self.rest);
+                self.rest = Vec::new();
+            } else if self.ready.has(News::CLIENT_READ) {
+                let have = self.rest.len();
+                match self.read_client(&mut scratch.input) {
+                    Ok(None) => {}
+                    Ok(Some(0)) if active.exchange.is_tunnel() => {}
+                    Ok(Some(0)) => return self.refuse(active, &Refusal::CutShort, child, scratch, now),
+                    Ok(Some(count)) => {
+                        length = have + count;
+                        active.bytes_in += count as u64;
+                        *moved += count;
+                        self.session.body_bytes(count);
+                        self.session.client_took(now.tick());
+                    }
+                    Err(error) => return self.client_failed(active, &error, child),
+                }
+            }
+        }
+        if length > 0 {
+            match active.exchange.request_bytes(&scratch.input[..length], 0, &mut scratch.out) {
+                Ok(used) => self.keep_rest(&scratch.input[used..length]),
+                Err(refusal) => return self.refuse(active, &refusal, child, scratch, now),
+            }
+        }
+        if scratch.out.is_empty() {
+            return if length > 0 { Flow::Moved } else { Flow::Blocked };
+        }
+        let link = active.link.as_mut().expect("it was there");
+        let total = scratch.out.len();
+        let sent = if self.ready.has(News::UPSTREAM_WRITE) {
+            match send_gather(link.fd.as_fd(), &scratch.input, &scratch.out) {
+                Ok(sent) => sent,
+                Err(error) => return self.upstream_deaf(active, &error, child),
+            }
+        } else {
+            0
+        };
+        if sent < total {
+            self.ready.0 &= !News::UPSTREAM_WRITE.0;
+            scratch.out.copy_from(&scratch.input, sent, &mut link.backlog);
+        }
+        self.session.upstream_moved(now.tick());
+        if let Some(id) = active.exchange.backend() {
+            child.block.backend(id).bytes_out.fetch_add(total as u64, Relaxed);
+        }
+        Flow::Moved
+    }
+
+    /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
+    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
+        debug!(child.log, "sending to the backend: {error}"; "module" => "proxy");
+        if active.exchange.is_tunnel() {
+            return Flow::Dead;
+        }
+        if let Some(link) = &mut active.link {
+            link.deaf = true;
+            link.backlog.clear();
+        }
+        self.ready |= News::UPSTREAM_READ | News::UPSTREAM_CLOSED;
+        Flow::Moved
+    }
+
+    /// The backend's bytes to the client.
+    fn feed_client(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+        moved: &mut usize,
+    ) -> Flow {
+        if !self.backlog.is_empty() || active.backend_eof || !self.ready.has(News::UPSTREAM_READ) {
+            return Flow::Blocked;
+        }
+        let Some(link) = active.link.as_mut() else { return Flow::Blocked };
+        let have = link.rest.len();
+        if have >= scratch.input.len() {
+            let fault = Fault::response(Reason::HeadTooLarge);
+            return self.backend_failed(active, &Failure::Malformed(fault), child, scratch, now);
+        }
+        link.reading(child.links());
+        let count = match socket::recv(link.fd.as_fd(), &mut scratch.input[have..]) {
+            Ok(0) => return self.upstream_ended(active, child, scratch, now),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.ready.0 &= !News::UPSTREAM_READ.0;
+                return Flow::Blocked;
+            }
+            Err(error) => {
+                debug!(child.log, "reading from the backend: {error}"; "module" => "proxy");
+                return self.upstream_ended_early(active, child, scratch, now);
+            }
+        };
+        if have + count < scratch.input.len() && !self.ready.has(News::UPSTREAM_CLOSED) {
+            // Less than there was room for: the next byte makes an edge of its own.
+            self.ready.0 &= !News::UPSTREAM_READ.0;
+        }
+        *moved += count;
+        if !link.responded {
+            link.responded = true;
+            active.marks.first_byte = now;
+        }
+        if let Some(id) = active.exchange.backend() {
+            child.block.backend(id).bytes_in.fetch_add(count as u64, Relaxed);
+        }
+        self.session.upstream_moved(now.tick());
+        scratch.input[..have].copy_from_slice(&link.rest);
+        link.rest.clear();
+        let total = have + count;
+        let was_tunnel = active.exchange.is_tunnel();
+        let expected = active.exchange.expects_continue();
+        let host = active.exchange.host();
+        let Scratch { input, out, slots, date, .. } = scratch;
+        out.clear();
+        let cx = child.context(self, date, now);
+        let capture = &mut active.capture;
+        let mut observe = |head: &crate::http::ResponseHead<'_, '_>| {
+            child.access_logs(host).capture_response(|name| head.first(name), capture);
+        };
+        let outcome = active.exchange.response_bytes(&input[..total], 0, slots, &cx, &mut observe, out);
+        if !out.is_empty() {
+            self.session.client_asked(now.tick());
+            let sent = self.send_client(input, out);
+            match sent {
+                Ok(count) => active.bytes_out += count as u64,
+                Err(error) => return self.client_failed(active, &error, child),
+            }
+        }
+        match outcome {
+            Ok(used) => {
+                if used < total {
+                    if active.exchange.is_over() {
+                        active.excess = true;
+                    } else if let Some(link) = &mut active.link {
+                        link.rest.extend_from_slice(&scratch.input[used..total]);
+                    }
+                }
+                if expected && !active.exchange.expects_continue() {
+                    self.session.body_begins(now.tick());
+                }
+                if active.exchange.is_tunnel() && !was_tunnel {
+                    self.become_tunnel(active, child, now);
+                }
+                Flow::Moved
+            }
+            Err(failure) => self.backend_failed(active, &failure, child, scratch, now),
+        }
+    }
+
+    /// A tunnel holds no worker row under event, and neither idle nor request time-outs hold for it.
+    fn become_tunnel(&mut self, active: &Active, child: &Child, now: Moment) {
+        self.session.tunnel(now.tick());
+        self.gauge(Gauge::Tunnel, child);
+        self.again = !self.rest.is_empty();
+        if let Some(row) = self.row
+            && !child.rows_are_held_by_connections()
+        {
+            child.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+        }
+        child.give_row(self);
+    }
+
+    /// The backend has sent its last byte.
+    fn upstream_ended(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        if active.exchange.is_tunnel() {
+            active.backend_eof = true;
+            return Flow::Blocked;
+        }
+        scratch.out.clear();
+        match active.exchange.response_ended(&mut scratch.out) {
+            Ok(()) => {
+                let sent = self.send_client(&[], &scratch.out);
+                match sent {
+                    Ok(count) => active.bytes_out += count as u64,
+                    Err(error) => return self.client_failed(active, &error, child),
+                }
+                active.excess = true;
+                Flow::Moved
+            }
+            Err(_) => self.upstream_ended_early(active, child, scratch, now),
+        }
+    }
+
+    /// The backend is gone before its response was whole. The one place where a request is sent a second time.
+    fn upstream_ended_early(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        if active.exchange.is_tunnel() {
+            return Flow::Dead;
+        }
+        let repeat = active
+            .link
+            .as_ref()
+            .is_some_and(|link| link.reused && active.exchange.may_repeat(link.responded));
+        if repeat {
+            debug!(child.log, "the backend closed a kept-alive connection, request repeated on a fresh one";
+                "module" => "proxy", "client" => %Client(self.peer));
+            self.drop_link(active, child);
+            return self.obtain(active, child, scratch, now);
+        }
+        self.backend_failed(active, &Failure::Closed, child, scratch, now)
+    }
+
+    /// Closes the backend's connection.
+    fn drop_link(&mut self, active: &mut Active, child: &Child) {
+        if let (Some(link), Some(id)) = (active.link.take(), active.exchange.backend()) {
+            if !link.connecting {
+                child.block.backend(id).busy.fetch_sub(1, Relaxed);
+            }
+            link.close(child.links());
+            child.link_closed(id);
+        }
+    }
+
+    /// The exchange is over for the backend: its connection goes to the pool, if both sides agree that it may.
+    fn part(&mut self, active: &mut Active, child: &Child, now: Moment) {
+        let keep = active.exchange.backend_may_be_kept() && !active.excess;
+        match active.link.take() {
+            Some(link)
+                if keep
+                    && !link.deaf
+                    && link.backlog.is_empty()
+                    && !self.ready.has(News::UPSTREAM_CLOSED) =>
+            {
+                let id = active.exchange.backend().expect("a link has a backend");
+                child.block.backend(id).busy.fetch_sub(1, Relaxed);
+                child.release(id, link, now);
+            }
+            link => {
+                active.link = link;
+                self.drop_link(active, child);
+            }
+        }
+    }
+
+    /// The backend failed: the client learns of it, by an answer or by the end of its connection.
+    fn backend_failed(
+        &mut self,
+        active: &mut Active,
+        failure: &Failure,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        self.drop_link(active, child);
+        if let Some(id) = active.exchange.backend() {
+            child.block.backend(id).failures.fetch_add(1, Relaxed);
+            child.log_failure(id, self.peer, failure);
+        }
+        scratch.out.clear();
+        let cx = child.context(self, &mut scratch.date, now);
+        let aftermath = active.exchange.fail(failure, &cx, &mut scratch.out);
+        self.after(active, aftermath, child, scratch, now)
+    }
+
+    /// The client's request is not taken any further.
+    fn refuse(
+        &mut self,
+        active: &mut Active,
+        refusal: &Refusal,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        child.log_refusal(self.peer, refusal);
+        self.drop_link(active, child);
+        scratch.out.clear();
+        let cx = child.context(self, &mut scratch.date, now);
+        let aftermath = active.exchange.refuse(refusal, &cx, &mut scratch.out);
+        self.after(active, aftermath, child, scratch, now)
+    }
+
+    fn after(
+        &mut self,
+        active: &mut Active,
+        aftermath: Aftermath,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        match aftermath {
+            Aftermath::Cut => Flow::Dead,
+            Aftermath::Answered => {
+                self.session.client_asked(now.tick());
+                match self.send_client(&[], &scratch.out) {
+                    Ok(count) => {
+                        active.bytes_out += count as u64;
+                        Flow::Moved
+                    }
+                    Err(error) => self.client_failed(active, &error, child),
+                }
+            }
+        }
+    }
+
+    fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
+        debug!(child.log, "the client is gone: {error}"; "module" => "core", "client" => %Client(self.peer));
+        active.exchange.cut();
+        Flow::Dead
+    }
+
+    /// One of an exchange's deadlines has passed.
+    pub(super) fn exchange_expired(
+        &mut self,
+        expiry: Expiry,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Step {
+        let mut active = self.active.take().expect("in these phases an exchange is under way");
+        let flow = match expiry {
+            Expiry::Body => self.refuse(&mut active, &Refusal::TooSlow, child, scratch, now),
+            Expiry::Expect => {
+                scratch.out.clear();
+                active.exchange.ask_for_body(&mut scratch.out);
+                self.session.body_begins(now.tick());
+                self.after(&mut active, Aftermath::Answered, child, scratch, now)
+            }
+            Expiry::Connect => {
+                if let Some(id) = active.exchange.backend() {
+                    let error = io::Error::from(io::ErrorKind::TimedOut);
+                    child.backend_fails(id, &error, now);
+                }
+                self.backend_failed(&mut active, &Failure::ConnectTimeout, child, scratch, now)
+            }
+            Expiry::Place => {
+                child.leave_place(&active, self.who);
+                self.backend_failed(&mut active, &Failure::NoPlace, child, scratch, now)
+            }
+            _ => self.backend_failed(&mut active, &Failure::Timeout, child, scratch, now),
+        };
+        self.active = Some(active);
+        if flow == Flow::Dead {
+            self.abandon(child, scratch, now);
+            return Step::Over;
+        }
+        Step::Moved
+    }
+
+    /// The exchange is complete: it is logged, gives its row back, and the connection goes on or ends.
+    fn finish(&mut self, mut active: Box<Active>, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
+        let keep = active.exchange.client_may_be_kept();
+        child.record(self, &active, keep, now);
+        child.give_row(self);
+        let linger = active.exchange.must_linger() || !self.rest.is_empty();
+        active.reset();
+        scratch.spare.push(active);
+        if keep {
+            self.again = !self.rest.is_empty();
+            self.next_request(child, now);
+            return Step::Moved;
+        }
+        self.rest = Vec::new();
+        if linger { self.begin_linger(false, child, now) } else { Step::Over }
+    }
+
+    /// The client's connection ends in the middle of whatever was under way.
+    pub(super) fn abandon(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) {
+        if let Some(mut active) = self.active.take() {
+            let tunnel = active.exchange.is_tunnel();
+            self.drop_link(&mut active, child);
+            child.leave_place(&active, self.who);
+            if !tunnel {
+                active.exchange.cut();
+            }
+            child.record(self, &active, false, now);
+            child.give_row(self);
+            active.reset();
+            scratch.spare.push(active);
+        }
+    }
+}

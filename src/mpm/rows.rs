@@ -1,0 +1,132 @@
+//! The worker rows of an event child: an exchange holds exactly one, from its complete head to the last byte of
+//! its response. Who finds none waits here, first come, first served.
+
+use super::table::{Posted, Table};
+use super::tokens::Aged;
+use crate::ids::WorkerIndex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The rows of a child.
+#[derive(Debug)]
+pub struct Rows {
+    inner: Mutex<Inner>,
+    busy: AtomicU32,
+    total: u32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Free rows; the one that was given back last is taken first, since its memory is warm.
+    free: Vec<WorkerIndex>,
+    waiting: VecDeque<Aged>,
+}
+
+/// What came of giving a row back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Freed {
+    /// It is free, and it is the only free one: the child was full until now.
+    First,
+    /// It is free, as others are.
+    Free,
+    /// It went to a connection that waited; if `queue`, the caller puts that one into the run queue.
+    Granted {
+        /// Whom it went to.
+        who: Aged,
+        /// Whether it must be put into the run queue.
+        queue: bool,
+    },
+}
+
+impl Rows {
+    /// `total` free rows.
+    #[must_use]
+    pub fn new(total: u32) -> Self {
+        let free = (0..total).rev().map(WorkerIndex).collect();
+        Self { inner: Mutex::new(Inner { free, waiting: VecDeque::new() }), busy: AtomicU32::new(0), total }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows held now.
+    #[must_use]
+    pub fn busy(&self) -> u32 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether all are held.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.busy() == self.total
+    }
+
+    /// Takes a row; with none free, `who` goes to the end of the line if `wait`. Also says whether it was the
+    /// last free one.
+    pub fn take(&self, who: Aged, wait: bool) -> Option<(WorkerIndex, bool)> {
+        let mut inner = self.lock();
+        let row = inner.free.pop();
+        match row {
+            Some(row) => {
+                let busy = self.busy.load(Ordering::Relaxed) + 1;
+                self.busy.store(busy, Ordering::Relaxed);
+                Some((row, busy == self.total))
+            }
+            None => {
+                if wait {
+                    inner.waiting.push_back(who);
+                }
+                None
+            }
+        }
+    }
+
+    /// Gives a row back, or to whoever has waited longest.
+    pub fn give<T>(&self, row: WorkerIndex, table: &Table<T>) -> Freed {
+        let mut inner = self.lock();
+        while let Some(who) = inner.waiting.pop_front() {
+            match table.grant(who, row.0) {
+                Posted::Gone => {}
+                posted => return Freed::Granted { who, queue: posted == Posted::Queue },
+            }
+        }
+        inner.free.push(row);
+        let busy = self.busy.load(Ordering::Relaxed).saturating_sub(1);
+        self.busy.store(busy, Ordering::Relaxed);
+        if busy + 1 == self.total { Freed::First } else { Freed::Free }
+    }
+
+    /// A connection that waited goes away. After this no row can be granted to it.
+    pub fn leave_line(&self, who: Aged) {
+        self.lock().waiting.retain(|other| *other != who);
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_to_those_who_waited_in_their_order() {
+        let table: Table<()> = Table::new(8);
+        let rows = Rows::new(1);
+        let whos: Vec<Aged> = (0..3).map(|_| table.insert(|_| ()).expect("room")).collect();
+        let (row, last) = rows.take(whos[0], true).expect("free");
+        assert!(last && rows.is_full());
+        assert_eq!(rows.take(whos[1], true), None);
+        assert_eq!(rows.take(whos[2], true), None);
+        assert_eq!(rows.give(row, &table), Freed::Granted { who: whos[1], queue: true });
+        assert_eq!(table.take_grant(whos[1].index), Some(row.0));
+        rows.leave_line(whos[2]);
+        assert_eq!(rows.give(row, &table), Freed::First);
+        assert_eq!(rows.busy(), 0);
+    }
+}

@@ -536,7 +536,7 @@ pub static TABLE: &[Entry] = &[
     directive("RequestReadTimeout", Key::RequestReadTimeout, BOTH, (1, 3), "[header=time[-most][,MinRate=bytes]] [body=...]",
         "how long a request may take to arrive; more earns 408")
         .preset("header=20-40,MinRate=500 body=20,MinRate=500"),
-    directive("Require", Key::Require, Contexts::LOCATION, (1, MANY), "all granted|all denied|local|ip network ...",
+    directive("Require", Key::Require, Contexts(Contexts::LOCATION.0 | Contexts::PROXY.0), (1, MANY), "all granted|all denied|local|ip network ...",
         "who may ask for this location; of several lines, any will do")
         .told("all granted"),
     refused("Sandbox", SERVER, "On|Off", "confines children to what they need",

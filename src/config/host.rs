@@ -347,9 +347,10 @@ impl Checker<'_> {
                         .ok(),
                 });
                 let mut parameters = Parameters::default();
-                for (_, directive) in self.directives(&section.nodes, Contexts::PROXY) {
-                    for word in &directive.args {
-                        parameters.read(word, self.report);
+                for (key, directive) in self.directives(&section.nodes, Contexts::PROXY) {
+                    match key {
+                        Key::Require => self.require_in_proxy(directive),
+                        _ => directive.args.iter().for_each(|word| parameters.read(word, self.report)),
                     }
                 }
                 let span = section.name.span;
@@ -358,6 +359,15 @@ impl Checker<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// Whoever may ask for a location may be proxied; so the one thing to say here is what holds anyway.
+    fn require_in_proxy(&mut self, directive: &Directive) {
+        if !matches!(directive.args.as_slice(), [all, granted] if all.is("all") && granted.is("granted")) {
+            self.report
+                .fault(directive.name.span, "in <Proxy>, only \"Require all granted\" may stand")
+                .hint("<Location> decides who may ask");
+        }
     }
 
     fn proxy_set(&mut self, draft: &mut HostDraft, directive: &Directive) {
@@ -496,13 +506,8 @@ impl Checker<'_> {
         let word = &directive.args[0];
         let text = word.text.as_str();
         let target = if let Some(program) = text.strip_prefix('|') {
-            if program.starts_with('$') {
-                self.report
-                    .fault(word.span, "|$ is not built; the program is started without a shell")
-                    .hint("write \"|/bin/sh -c 'command'\"");
-                return None;
-            }
-            let program = program.strip_prefix('|').unwrap_or(program).trim();
+            // httpd's `||` starts it without a shell and `|$` with one; here the shell always replaces itself.
+            let program = program.strip_prefix(['|', '$']).unwrap_or(program).trim();
             if program.is_empty() {
                 self.report.fault(word.span, "no program stands behind the |");
                 return None;

@@ -151,14 +151,14 @@ fn log_targets_are_files_programs_and_streams_once_each() {
     assert_eq!(config.hosts[0].access_logs.len(), 5);
     assert_eq!(
         faults(
-            "ErrorLog syslog:local1\nErrorLog \"\"\nErrorLog \"| \"\nErrorLog \"|$x\"\nCustomLog x comon\nCustomLog x \"%Z\"\n\
+            "ErrorLog syslog:local1\nErrorLog \"\"\nErrorLog \"| \"\nErrorLog \"|$ \"\nCustomLog x comon\nCustomLog x \"%Z\"\n\
                 CustomLog x common env=!quiet\nLogLevel loud\nLogLevel proxi:info warn\nLogFormat"
         ),
         [
             "1:10: \"syslog:local1\" is not built yet; /dev/stderr reaches the service manager's log",
             "2:10: the name of a file is empty",
             "3:10: no program stands behind the |",
-            "4:10: |$ is not built; the program is started without a shell; write \"|/bin/sh -c 'command'\"",
+            "4:10: no program stands behind the |",
             "5:13: there is no log format \"comon\"; did you mean common?",
             "6:13: this is no log format: unknown code %Z (byte 0 of the format)",
             "7:20: conditions for log lines are not built yet",

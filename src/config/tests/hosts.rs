@@ -202,7 +202,7 @@ fn values_are_judged_word_by_word() {
         ("SendBufferSize 511", "1:16: SendBufferSize: 511 is too small; 512 is the least"),
         ("LimitRequestBody 10X", "1:18: LimitRequestBody: \"10X\" is not a number"),
         ("LimitRequestBody xM", "1:18: LimitRequestBody: \"xM\" is not a size"),
-        ("LimitRequestLine 2000000", "1:18: LimitRequestLine: 2000000 is too large; 1048576 is the most"),
+        ("LimitRequestLine 0", "1:18: LimitRequestLine: 0 is too small; 1 is the least"),
         (
             "RequestReadTimeout header=20-10,MinRate=500",
             "1:20: RequestReadTimeout: in \"20-10\" the second time must be above the first",
@@ -273,6 +273,21 @@ fn hosts_that_nobody_reaches_are_told() {
             "warning 1:1: nobody comes to this host: there is no Listen for port 81; write Listen 81",
             "warning 7:1: an earlier host has the same addresses and the name a; \
              requests for it go there; join the two, or give this one another name",
+        ]
+    );
+}
+
+#[test]
+fn limits_that_the_engine_bounds_are_lowered() {
+    let text = "LimitRequestLine 2000000\nLimitRequestFields 32767\nLimitRequestFieldSize 99999999999";
+    let limits = good(text).config.hosts[0].limits;
+    assert_eq!((limits.line, limits.fields.map(u32::from), limits.field_size), (64_512, Some(1000), 64_512));
+    assert_eq!(
+        notes(text),
+        [
+            "warning 1:18: LimitRequestLine 2000000 is above 64512; 64512 holds",
+            "warning 2:20: LimitRequestFields 32767 is above 1000; 1000 holds",
+            "warning 3:23: LimitRequestFieldSize 99999999999 is above 64512; 64512 holds",
         ]
     );
 }

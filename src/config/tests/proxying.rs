@@ -262,8 +262,8 @@ fn mapping_that_is_not_built_or_makes_no_sense_is_refused() {
         ),
         ("<Proxy balancer://c>\n</Proxy>", "1:8: <Proxy>: balancing is not built yet; name one backend"),
         (
-            "<Proxy http://h>\nRequire all granted\n</Proxy>",
-            "2:1: in <Proxy>, only \"Require all granted\" may stand; <Location> decides who may ask",
+            "<Proxy http://h>\nRequire all granted\nRequire local\n</Proxy>",
+            "3:1: in <Proxy>, only \"Require all granted\" may stand; <Location> decides who may ask",
         ),
         (
             "<LocationMatch ^/a>\nProxyPass http://h/\n</LocationMatch>",

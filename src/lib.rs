@@ -30,8 +30,10 @@
 //! 9. EPOLL_CTL_DEL comes before close or sendmsg of any descriptor that another process may hold.
 
 pub mod buf;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod http;
 pub mod ids;
 pub mod log;

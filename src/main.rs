@@ -1,2 +1,233 @@
-//! Flags in, exit code out.
-fn main() {}
+//! Flags in, exit code out: the one place that prints an error and leaves the process.
+
+use jiff::tz::TimeZone;
+use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading};
+use ostler::config::model::{Config, LogTarget, Mpm};
+use ostler::config::{Diagnostic, Faults, Loaded};
+use ostler::demo::{self, origin::Origin};
+use ostler::master::error::cause;
+use ostler::master::{self, StartError, Startup, control};
+use ostler::scoreboard::snapshot::{Life, Snapshot};
+use ostler::{status, sys};
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The wish was understood and not granted.
+const FAILED: u8 = 1;
+
+/// Why a wish was not granted.
+enum Failure {
+    /// The configuration has faults.
+    Faults(Faults),
+    /// Anything else; a line for the person who asked.
+    Sentence(String),
+    /// Nobody can read the answer. If the reader has closed its end, it has got what it wanted.
+    Output(io::Error),
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        Self::Faults(faults)
+    }
+}
+
+fn main() -> ExitCode {
+    // Without /proc there is no room for titles, and nothing else is lost.
+    let _ = sys::title::init_title();
+    let granted = match cli::parse(std::env::args_os()) {
+        Ok(wish) => grant(wish),
+        Err(error) => {
+            // Help goes to standard output, refusals to standard error; neither is worth a panic.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(FAILED));
+        }
+    };
+    match granted {
+        Ok(code) => code,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&match failure {
+                Failure::Faults(faults) => format!("{}\n", faults.render(true)),
+                Failure::Sentence(sentence) => format!("ostler: {sentence}\n"),
+                Failure::Output(error) => format!("ostler: cannot write: {error}\n"),
+            });
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn grant(wish: Wish) -> Result<ExitCode, Failure> {
+    match wish {
+        Wish::Tell(facts) => say(&facts.into_iter().map(answer).collect::<String>()),
+        Wish::Check { source, hosts } => check(&source, hosts),
+        Wish::PrintConfig(source) => print_config(&source),
+        Wish::Start { source, foreground } => start(&source, foreground),
+        Wish::Stop(file) => stop(file),
+        Wish::Status(board) => show_status(board),
+        Wish::Demo { mpm, port, print_config: true } => say(&demo::shown_config(mpm, port)),
+        Wish::Demo { mpm, port, print_config: false } => run_demo(mpm, port),
+    }
+}
+
+fn answer(fact: Fact) -> String {
+    match fact {
+        Fact::Version => answers::version(),
+        Fact::Build => answers::build(),
+        Fact::ModulesByFile => answers::modules_by_file(),
+        Fact::Modules => answers::modules(),
+        Fact::Directives => answers::directives(),
+    }
+}
+
+/// `-t` and `-S`.
+fn check(source: &Source, hosts: bool) -> Result<ExitCode, Failure> {
+    let Loaded { config, notes } = read(source)?;
+    tell(&rendered(&notes));
+    let hosts = if hosts { answers::hosts(&config) } else { String::new() };
+    say(&format!("{hosts}{}", answers::what_holds(&config)))
+}
+
+fn print_config(source: &Source) -> Result<ExitCode, Failure> {
+    match source {
+        Source::OneLiner { listen, to, mpm } => say(&reading::text(listen, to, *mpm)?),
+        Source::File(file) => Err(Failure::Sentence(format!("{} is the configuration", file.path.display()))),
+    }
+}
+
+fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
+    let loaded = read(source)?;
+    let config_path = match source {
+        Source::File(file) => Some(absolute(&file.path)),
+        Source::OneLiner { .. } => None,
+    };
+    // Where the error log is the terminal, the notes come by that road.
+    let log = &loaded.config.log_targets[loaded.config.error_log.index()];
+    if *log != LogTarget::Stderr {
+        tell(&rendered(&loaded.notes));
+    }
+    serve(loaded, config_path, foreground, None)
+}
+
+/// Becomes the daemon, or starts it and returns.
+fn serve(
+    loaded: Loaded,
+    config_path: Option<PathBuf>,
+    foreground: bool,
+    greeting: Option<String>,
+) -> Result<ExitCode, Failure> {
+    let notes = loaded.notes.iter().map(ToString::to_string).collect();
+    let startup = Startup { config: loaded.config, config_path, foreground, notes, greeting };
+    match master::run(startup) {
+        Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED))),
+        // As httpd's -k start; who wants it in the foreground has not got what it asked for.
+        Err(error @ StartError::Running { .. }) if !foreground => say(&format!("{error}\n")),
+        Err(error) => Err(Failure::Sentence(error.sentence())),
+    }
+}
+
+/// `-k stop`.
+fn stop(file: ConfigFile) -> Result<ExitCode, Failure> {
+    let config = read_of_daemon(file)?;
+    match control::stop(config.pid_file.as_deref(), config.graceful_shutdown_timeout) {
+        Ok(stopped) => say(&format!("{stopped}\n")),
+        Err(error) => Err(Failure::Sentence(error.to_string())),
+    }
+}
+
+fn show_status(board: Board) -> Result<ExitCode, Failure> {
+    let path = match board {
+        Board::At(path) => path,
+        Board::Of(file) => {
+            let name = file.path.display().to_string();
+            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
+                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
+            })?
+        }
+    };
+    let snapshot = Snapshot::read(&path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
+    let now = status::Now {
+        moment: sys::time::now(),
+        wall_micros: sys::time::wall_micros(),
+        zone: TimeZone::system(),
+    };
+    say(&status::text::page(&snapshot, &now))?;
+    // Life that cannot be told from here, as from another container, is given the benefit of the doubt.
+    let runs = matches!(snapshot.life, Life::Running | Life::Unknown);
+    Ok(if runs { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
+    let cannot =
+        |what: String| move |error: io::Error| Failure::Sentence(format!("cannot {what}: {}", cause(&error)));
+    let place = demo::choose_port(port).map_err(cannot(format!("listen on 127.0.0.1:{port}")))?;
+    let origin = Origin::start().map_err(cannot("start the demo's origin".to_owned()))?;
+    let origin_address: SocketAddr = origin.address();
+    let loaded = reading::without_a_file(demo::NAME, &demo::config_text(mpm, place.address, origin_address))?;
+    let greeting = demo::greeting(mpm, place, port, origin_address);
+    serve(loaded, None, true, Some(greeting))
+}
+
+/// Reads the configuration for somebody who wants to serve or to check; where there is none and none was named,
+/// says what to do instead.
+fn read(source: &Source) -> Result<Loaded, Failure> {
+    match source {
+        Source::File(file) if is_missing(file) => Err(Failure::Sentence(format!(
+            "there is no configuration at {}\n  \
+             ostler demo                              shows how it works, on 127.0.0.1:8080\n  \
+             ostler --listen 127.0.0.1:8080 --to URL  serves without a file (--print-config makes one)\n  \
+             ostler -f FILE                           reads another file",
+            file.path.display()
+        ))),
+        source => Ok(reading::read(source)?),
+    }
+}
+
+/// Reads the configuration of a daemon that is there already.
+fn read_of_daemon(file: ConfigFile) -> Result<Config, Failure> {
+    if is_missing(&file) {
+        let path = file.path.display();
+        return Err(Failure::Sentence(format!(
+            "there is no configuration at {path}; name the daemon's with -f"
+        )));
+    }
+    Ok(reading::read(&Source::File(file))?.config)
+}
+
+fn is_missing(file: &ConfigFile) -> bool {
+    !file.named && !file.path.exists()
+}
+
+fn absolute(path: &std::path::Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn rendered(notes: &[Diagnostic]) -> String {
+    notes.iter().map(|note| format!("{}\n\n", note.render(true))).collect()
+}
+
+/// An error and what caused it, as one sentence.
+fn with_cause(error: &dyn Error) -> String {
+    let mut sentence = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        sentence.push_str(": ");
+        sentence.push_str(&cause(error));
+        next = error.source();
+    }
+    sentence
+}
+
+/// Answers on standard output.
+fn say(text: &str) -> Result<ExitCode, Failure> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Remarks and errors on standard error. If that is gone, the exit code is all that is left to tell.
+fn tell(text: &str) {
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}

@@ -6,7 +6,7 @@
 use crate::master::error::StartError;
 use crate::sys::fd;
 use crate::sys::process::{self, Side};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 const SERVING: u8 = b'S';
@@ -24,26 +24,39 @@ pub enum Place {
     Daemon(Report),
 }
 
-/// Tells the launching process how the start went, if there is one.
+/// Tells whoever looks on how the start went: the launching process, or a person at the terminal.
 #[derive(Debug, Default)]
-pub struct Report(Option<OwnedFd>);
+pub struct Report {
+    launcher: Option<OwnedFd>,
+    greeting: Option<String>,
+}
 
 impl Report {
-    /// For a daemon in the foreground: nobody waits.
+    /// For a daemon in the foreground: no process waits, but there may be something to say on standard output
+    /// once it serves.
     #[must_use]
-    pub fn to_nobody() -> Self {
-        Self(None)
+    pub fn to_terminal(greeting: Option<String>) -> Self {
+        Self { launcher: None, greeting }
     }
 
-    /// Whether somebody waits.
+    fn to_launcher(pipe: OwnedFd) -> Self {
+        Self { launcher: Some(pipe), greeting: None }
+    }
+
+    /// Whether a process waits.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        self.0.is_some()
+        self.launcher.is_some()
     }
 
     /// The daemon serves.
     pub fn serving(&mut self) {
         self.say(&[SERVING]);
+        if let Some(greeting) = self.greeting.take() {
+            // A reader that has gone away misses nothing that it still wants.
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(greeting.as_bytes()).and_then(|()| out.flush());
+        }
     }
 
     /// The daemon does not start, for this reason.
@@ -54,7 +67,7 @@ impl Report {
     }
 
     fn say(&mut self, message: &[u8]) {
-        if let Some(pipe) = self.0.take() {
+        if let Some(pipe) = self.launcher.take() {
             // A launcher that was killed has no use for it; a pipe takes this much without blocking.
             let _ = fd::write(pipe.as_fd(), message);
         }
@@ -78,7 +91,7 @@ pub fn detach() -> Result<Place, StartError> {
         }
         Side::Child => {
             drop(reader);
-            let mut report = Report(Some(writer));
+            let mut report = Report::to_launcher(writer);
             match leave_terminal() {
                 Ok(Side::Child) => Ok(Place::Daemon(report)),
                 Ok(Side::Parent(_)) => process::leave(0),
@@ -133,7 +146,7 @@ mod tests {
             (|_| (), Some("the daemon died before it could serve; its error log may say more")),
         ] {
             let (reader, writer) = fd::pipe().unwrap();
-            let mut report = Report(Some(writer));
+            let mut report = Report::to_launcher(writer);
             assert!(report.is_awaited());
             tell(&mut report);
             drop(report);

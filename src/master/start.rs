@@ -42,6 +42,8 @@ pub struct Startup {
     pub foreground: bool,
     /// What the reading of the configuration had to remark: written to the error log.
     pub notes: Vec<String>,
+    /// What a daemon in the foreground says on standard output once it serves.
+    pub greeting: Option<String>,
 }
 
 /// Starts the daemon. In the foreground it returns when the daemon has stopped, with its exit code; otherwise
@@ -50,7 +52,7 @@ pub struct Startup {
 /// # Errors
 /// If it does not start. Nothing is left behind then.
 pub fn run(startup: Startup) -> Result<i32, StartError> {
-    let Startup { mut config, config_path, foreground, notes } = startup;
+    let Startup { mut config, config_path, foreground, notes, greeting } = startup;
     let fault = |source| StartError::System { what: "prepare the standard streams", source };
     fd::ensure_standard_streams().map_err(fault)?;
     refuse_a_second_start(&config)?;
@@ -62,7 +64,7 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
     let logs = Logs::open(&config)?;
     let listeners = Listeners::bind(&config)?;
     let report = if foreground {
-        Report::to_nobody()
+        Report::to_terminal(greeting)
     } else {
         match detach::detach()? {
             Place::Launcher(outcome) => return outcome.map(|()| 0),

@@ -47,11 +47,24 @@ pub struct Door {
     pub local: SocketAddr,
 }
 
+/// A client that has just been accepted.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its socket, non-blocking.
+    pub fd: OwnedFd,
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Where it connected to, as far as the listener tells.
+    pub local: SocketAddr,
+    /// The listener's place.
+    pub place: u32,
+}
+
 /// What an accept brought.
 #[derive(Debug)]
 pub enum Came {
-    /// A client, non-blocking, and where it connected to as far as the listener tells.
-    Client(OwnedFd, SocketAddr, SocketAddr),
+    /// A client.
+    Client(Newcomer),
     /// Nobody: a sibling was faster, or the client has gone.
     Nobody,
     /// No descriptors or no memory: watching is suspended. Whether this is news.
@@ -140,12 +153,12 @@ impl Doors {
         let mut inner = self.lock();
         let Some(door) = inner.doors.get(place as usize) else { return Came::Nobody };
         match socket::accept(door.fd.as_fd()) {
-            Ok((client, peer)) => {
+            Ok((fd, peer)) => {
                 let local = door.local;
                 if inner.watched {
-                    let fd: BorrowedFd<'_> = inner.doors[place as usize].fd.as_fd();
-                    let moved = epoll::delete(inner.epoll, fd)
-                        .and_then(|()| epoll::add_exclusive(inner.epoll, fd, token(place as usize)));
+                    let listener: BorrowedFd<'_> = inner.doors[place as usize].fd.as_fd();
+                    let moved = epoll::delete(inner.epoll, listener)
+                        .and_then(|()| epoll::add_exclusive(inner.epoll, listener, token(place as usize)));
                     if moved.is_err() {
                         // No room for the watch now: as with any shortage, try again soon.
                         inner.watched = false;
@@ -153,7 +166,7 @@ impl Doors {
                     }
                 }
                 inner.pause = PAUSE.0;
-                Came::Client(client, peer, local)
+                Came::Client(Newcomer { fd, peer, local, place })
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {

@@ -1,6 +1,6 @@
 //! What a child's threads share, and how a child begins and ends.
 
-use super::accept::{Door, Doors};
+use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::lead::Lead;
 use super::orders::{Orders, Word};
@@ -211,8 +211,9 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
 
 impl Child {
     fn new(inheritance: Inheritance) -> io::Result<Self> {
-        let Inheritance { config, generation, listeners, orders, block, board, logger, logs, identity, .. } =
-            inheritance;
+        let Inheritance {
+            config, generation, listeners, orders, block, board, logger, logs, identity, ..
+        } = inheritance;
         if let Some(identity) = &identity {
             privilege::become_identity(identity)?;
         }
@@ -322,6 +323,7 @@ impl Child {
         Context {
             config: &self.config,
             router: &self.router,
+            now,
             date: date.at(self.wall_of(now) / 1_000_000),
             server: &self.server,
             peer: conn.peer,
@@ -360,7 +362,12 @@ impl Child {
         let Handler::ServerStatus = handler;
         match self.board.snapshot() {
             Ok(snapshot) => {
-                let page = status::page(&snapshot, status::Form::from_query(query), &status::Now::read());
+                let status_now = status::Now {
+                    moment: time::now(),
+                    wall_micros: time::wall_micros(),
+                    zone: jiff::tz::TimeZone::system(),
+                };
+                let page = status::page(&snapshot, status::Form::from_query(query), &status_now);
                 exchange.answer(200, page.content_type, Some(page.body.as_bytes()), cx, out);
             }
             Err(fault) => {
@@ -370,12 +377,13 @@ impl Child {
         }
     }
 
-    /// Our end of a connection that came by a listener at `listener`.
-    pub(super) fn local_of(&self, client: &OwnedFd, listener: SocketAddr) -> SocketAddr {
-        if self.needs_local && listener.ip().is_unspecified() {
-            socket::local_address(client.as_fd()).unwrap_or(listener)
+    /// Our end of a new connection. The kernel is asked only where hosts or logs depend on it and the listener is for
+    /// all addresses.
+    pub(super) fn local_of(&self, newcomer: &Newcomer) -> SocketAddr {
+        if self.needs_local && newcomer.local.ip().is_unspecified() {
+            socket::local_address(newcomer.fd.as_fd()).unwrap_or(newcomer.local)
         } else {
-            listener
+            newcomer.local
         }
     }
 
@@ -736,7 +744,8 @@ impl Child {
 
     /// Asks for a wake-up, and wakes a leader that would sleep past it.
     pub(super) fn schedule(&self, event: &Event, at: Tick, due: Due) {
-        if event.timers.schedule(at, due) && self.leader_until.load(Ordering::SeqCst) > Timers::rounded(at).0 {
+        if event.timers.schedule(at, due) && self.leader_until.load(Ordering::SeqCst) > Timers::rounded(at).0
+        {
             self.nudge_leader();
         }
     }

@@ -169,12 +169,9 @@ fn upstream_edge(child: &Child, event: &Event, ticket: Aged, news: News, ready: 
 /// then stops watching.
 fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) {
     match child.doors.accept(place, now.tick()) {
-        Came::Client(client, peer, listener) => {
-            let local = child.local_of(&client, listener);
-            let fd = client.as_raw_fd();
-            let Some(who) =
-                event.table.insert(|who| Conn::new(who, client, peer, local, place, None, child, now))
-            else {
+        Came::Client(newcomer) => {
+            let fd = newcomer.fd.as_raw_fd();
+            let Some(who) = event.table.insert(|who| Conn::new(who, newcomer, None, child, now)) else {
                 // Even the room for late ones is taken: the connection has been closed with its descriptor.
                 child.doors.shut();
                 return;
@@ -251,8 +248,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
         ConnTurn::Over => {
             let mut conn = held.take();
             if let Some(conn) = &mut conn
-                && let Err(payload) =
-                    catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now)))
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now)))
             {
                 child.panicked(&panic_text(payload.as_ref()));
             }

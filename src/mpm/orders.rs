@@ -204,8 +204,8 @@ mod tests {
     use super::*;
 
     const ORDERS: [Order; 6] = [
-        Order::Drain { grace_ms: 5_000, deadline_ms: 60_000 },
-        Order::Drain { grace_ms: 0, deadline_ms: u32::MAX },
+        Order::Drain { grace_ms: 5_000, deadline_ms: 60_000, last: false },
+        Order::Drain { grace_ms: 0, deadline_ms: u32::MAX, last: true },
         Order::Stop,
         Order::Accept,
         Order::Ping(0),

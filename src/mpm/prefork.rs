@@ -13,6 +13,7 @@ use crate::sys::process::ChildExit;
 use crate::sys::signal;
 use mio::unix::SourceFd;
 use mio::{Events, Interest};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slog::{error, warn};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -23,26 +24,24 @@ const ROW: WorkerIndex = WorkerIndex(0);
 
 /// Serves until it is told to leave, and its connection is over.
 pub fn run(child: &'static Child) -> ChildExit {
-    let terminate = match signal::terminate_descriptor() {
-        Ok(terminate) => terminate,
+    let mut master = match Master::new(child) {
+        Ok(master) => master,
         Err(fault) => {
-            error!(child.log, "this child cannot hear signals: {fault}"; "module" => "mpm_prefork");
+            error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
             return ChildExit::FATAL;
         }
     };
     let mut poll = child.poll_lock();
-    for fd in [child.orders.as_raw_fd(), terminate.as_raw_fd()] {
-        if let Err(fault) =
-            child.registry.register(&mut SourceFd(&fd), Source::Nudge.token(), Interest::READABLE)
-        {
-            error!(child.log, "this child cannot hear orders: {fault}"; "module" => "mpm_prefork");
-            return ChildExit::FATAL;
-        }
+    let ear = master.ear.0.as_raw_fd();
+    if let Err(fault) =
+        child.registry.register(&mut SourceFd(&ear), Source::Nudge.token(), Interest::READABLE)
+    {
+        error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+        return ChildExit::FATAL;
     }
     child.open_doors();
     let mut scratch = Scratch::new();
     let mut events = Events::with_capacity(16);
-    let mut master = Master { child, terminate: Some(terminate), busy: false, accept: false, said: Moment(0) };
     child.block.worker(ROW).free();
     child.block.ready();
     child.say(Word::Ready);
@@ -101,12 +100,11 @@ pub fn run(child: &'static Child) -> ChildExit {
 fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
     let now = child.now();
     match child.doors.accept(place, now.tick()) {
-        Came::Client(client, peer, listener) => {
-            let local = child.local_of(&client, listener);
+        Came::Client(newcomer) => {
             let writer = child.block.worker(ROW);
             writer.moved_by(scratch.tid);
             writer.set_state(WorkerState::Read);
-            Some(Conn::new(Aged { index: 0, age: 0 }, client, peer, local, place, Some(ROW), child, now))
+            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(ROW), child, now))
         }
         Came::Nobody => None,
         Came::Shortage(fault, news) => {
@@ -131,12 +129,15 @@ fn leaving(child: &Child, scratch: &Scratch) -> Option<Conn> {
     None
 }
 
-/// The master's orders, heard between clients and while one is served.
+/// The master's orders and TERM, heard between clients and while one is served.
 struct Master<'a> {
     child: &'a Child,
+    /// Readable when either has something to say: one descriptor for every wait.
+    ear: Epoll,
     /// TERM; heard once.
     terminate: Option<OwnedFd>,
-    busy: bool,
+    /// The master is gone.
+    orphan: bool,
     accept: bool,
     said: Moment,
 }
@@ -144,9 +145,16 @@ struct Master<'a> {
 /// How often the master is told that this child is busy or idle, at most: it looks for itself while anything is.
 const SAY: u64 = 100_000;
 
-impl Master<'_> {
+impl<'a> Master<'a> {
+    fn new(child: &'a Child) -> io::Result<Self> {
+        let terminate = signal::terminate_descriptor()?;
+        let ear = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        ear.add(&child.orders, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        ear.add(&terminate, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        Ok(Self { child, ear, terminate: Some(terminate), orphan: false, accept: false, said: Moment(0) })
+    }
+
     fn busy(&mut self, busy: bool) {
-        self.busy = busy;
         self.child.block.set_busy(u32::from(busy));
         let now = self.child.now();
         if now.micros_since(self.said) >= SAY {
@@ -162,16 +170,17 @@ impl Master<'_> {
 
 impl Interrupt for Master<'_> {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.child.orders.as_fd())
+        (self.terminate.is_some() || !self.orphan).then(|| self.ear.0.as_fd())
     }
 
     fn heard(&mut self) -> bool {
         if self.terminate.as_ref().is_some_and(signal::is_pending) {
+            // Closed: it would be seen for ever. Our epoll is its only other holder, and forgets it.
             self.terminate = None;
             self.child.say(Word::Draining);
             self.leave(self.child.keep_alive_grace(), false);
         }
-        loop {
+        while !self.orphan {
             match self.child.orders.recv_order() {
                 Heard::Nothing => return true,
                 Heard::Nonsense => {
@@ -183,7 +192,9 @@ impl Interrupt for Master<'_> {
                             "module" => "mpm_prefork");
                     }
                     self.leave(self.child.keep_alive_grace(), true);
-                    return true;
+                    self.orphan = true;
+                    // It was added, and both are open.
+                    let _ = self.ear.delete(&self.child.orders);
                 }
                 Heard::Message(order) => match order {
                     Order::Stop => return false,
@@ -195,5 +206,6 @@ impl Interrupt for Master<'_> {
                 },
             }
         }
+        true
     }
 }

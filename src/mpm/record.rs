@@ -8,14 +8,13 @@ use crate::config::model::Endpoint;
 use crate::http::RequestHead;
 use crate::ids::{BackendId, HostId, WorkerIndex};
 use crate::log::access::{AccessRecord, Answerer, ConnectionEnd, UpstreamAddress, UpstreamRecord};
-use crate::log::capture::{Capture, RequestFacts};
 use crate::log::line::Client;
+use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Failure, Refusal};
 use crate::scoreboard::row;
 use crate::scoreboard::state::WorkerState;
 use slog::{error, info};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 
 impl Child {
     /// Copies what the access logs of `host` want of a request's head.
@@ -62,8 +61,7 @@ impl Child {
         {
             let counters = self.block.backend(id);
             let took = active.marks.first_byte.micros_since(active.marks.begun);
-            counters.duration.fetch_add(took, Relaxed);
-            counters.latency.count(took);
+            counters.latency(took);
         }
         let logs = self.access_logs(exchange.host());
         if !logs.is_empty() {
@@ -122,7 +120,8 @@ impl Child {
             Endpoint::Tcp { addresses, .. } => UpstreamAddress::Tcp(*addresses.get(marks.address)?),
             Endpoint::Unix(path) => UpstreamAddress::Unix(path.to_str().unwrap_or("unix")),
         };
-        let since = |later: Moment, earlier: Moment| (later != Moment(0)).then(|| later.micros_since(earlier));
+        let since =
+            |later: Moment, earlier: Moment| (later != Moment(0)).then(|| later.micros_since(earlier));
         Some(UpstreamRecord {
             address,
             status: (active.exchange.record.upstream_status != 0)

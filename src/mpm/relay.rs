@@ -11,8 +11,8 @@ use crate::clock::Moment;
 use crate::config::model::Endpoint;
 use crate::http::{Fault, Reason};
 use crate::ids::{BackendId, HostId};
-use crate::log::capture::{Capture, RequestFacts};
 use crate::log::line::Client;
+use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
 use crate::proxy::pool::Lease;
 use crate::proxy::session::Expiry;
@@ -60,7 +60,8 @@ const KEEP_CAPTURE: usize = 4096;
 impl Active {
     /// Ready for the next exchange; keeps small buffers.
     pub fn reset(&mut self) {
-        let (mut exchange, mut capture) = (std::mem::take(&mut self.exchange), std::mem::take(&mut self.capture));
+        let (mut exchange, mut capture) =
+            (std::mem::take(&mut self.exchange), std::mem::take(&mut self.capture));
         exchange.reset();
         if capture.capacity() > KEEP_CAPTURE {
             capture = Capture::new();
@@ -78,7 +79,10 @@ impl Active {
     /// Whether bytes of the client can be passed on now.
     pub(super) fn takes_client_bytes(&self) -> bool {
         self.exchange.wants_request()
-            && self.link.as_ref().is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
+            && self
+                .link
+                .as_ref()
+                .is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
     }
 }
 
@@ -97,7 +101,13 @@ enum Flow {
 
 impl Conn {
     /// One round of an exchange or a tunnel; `moved` counts the bytes of this turn.
-    pub(super) fn relay(&mut self, child: &Child, scratch: &mut Scratch, now: Moment, moved: &mut usize) -> Step {
+    pub(super) fn relay(
+        &mut self,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+        moved: &mut usize,
+    ) -> Step {
         let mut active = self.active.take().expect("in these phases an exchange is under way");
         match self.round(&mut active, child, scratch, now, moved) {
             Flow::Moved => {
@@ -137,11 +147,11 @@ impl Conn {
             Some(link) if link.connecting => return self.await_connect(active, child, scratch, now),
             Some(_) => {}
         }
-        let sent = self.to_upstream(active, child, scratch, now, moved);
+        let sent = self.feed_upstream(active, child, scratch, now, moved);
         if active.link.is_none() || matches!(sent, Flow::Done | Flow::Dead) {
             return sent;
         }
-        match self.to_client(active, child, scratch, now, moved) {
+        match self.feed_client(active, child, scratch, now, moved) {
             Flow::Blocked if active.exchange.is_tunnel() => self.half_close(active, sent),
             Flow::Blocked => sent,
             got => got,
@@ -245,7 +255,13 @@ impl Conn {
         }
     }
 
-    fn await_connect(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
+    fn await_connect(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
         if !self.ready.has(News::UPSTREAM_WRITE) {
             return Flow::Blocked;
         }
@@ -318,7 +334,7 @@ impl Conn {
     }
 
     /// The client's bytes to the backend.
-    fn to_upstream(
+    fn feed_upstream(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -416,7 +432,7 @@ impl Conn {
     }
 
     /// The backend's bytes to the client.
-    fn to_client(
+    fn feed_client(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -516,7 +532,13 @@ impl Conn {
     }
 
     /// The backend has sent its last byte.
-    fn upstream_ended(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
+    fn upstream_ended(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
         if active.exchange.is_tunnel() {
             active.backend_eof = true;
             return Flow::Blocked;
@@ -575,7 +597,12 @@ impl Conn {
     fn part(&mut self, active: &mut Active, child: &Child, now: Moment) {
         let keep = active.exchange.backend_may_be_kept() && !active.excess;
         match active.link.take() {
-            Some(link) if keep && !link.deaf && link.backlog.is_empty() && !self.ready.has(News::UPSTREAM_CLOSED) => {
+            Some(link)
+                if keep
+                    && !link.deaf
+                    && link.backlog.is_empty()
+                    && !self.ready.has(News::UPSTREAM_CLOSED) =>
+            {
                 let id = active.exchange.backend().expect("a link has a backend");
                 child.block.backend(id).busy.fetch_sub(1, Relaxed);
                 child.release(id, link, now);

@@ -37,6 +37,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     child.say(Word::Ready);
     let mut steward = Steward {
         child,
+        orphan: false,
         polls: 0,
         quiet: 0,
         awake: true,
@@ -48,7 +49,8 @@ pub fn run(child: &'static Child) -> ChildExit {
     loop {
         let listen = |fd| Wish { fd, read: true, write: false };
         let wishes = [
-            listen(child.orders.as_fd()),
+            // A socket whose other end is gone would be seen for ever.
+            if steward.orphan { listen(child.over.as_fd()) } else { listen(child.orders.as_fd()) },
             listen(child.bell.as_fd()),
             listen(child.over.as_fd()),
             Wish { fd: terminate.as_fd(), read: !terminated, write: false },
@@ -73,7 +75,7 @@ pub fn run(child: &'static Child) -> ChildExit {
             child.say(Word::Draining);
             steward.leave(child.keep_alive_grace(), false);
         }
-        if orders && !steward.hear() {
+        if orders && !steward.orphan && !steward.hear() {
             return ChildExit::OK;
         }
         steward.look();
@@ -82,6 +84,8 @@ pub fn run(child: &'static Child) -> ChildExit {
 
 struct Steward {
     child: &'static Child,
+    /// The master is gone, and the orders socket with it.
+    orphan: bool,
     /// How often somebody had entered the poll when it looked last.
     polls: u64,
     /// Looks since something was new.
@@ -117,7 +121,7 @@ impl Steward {
                             "module" => "core");
                     }
                     self.leave(self.child.keep_alive_grace(), true);
-                    self.child.orders_are_over();
+                    self.orphan = true;
                     return true;
                 }
                 Heard::Message(order) => match order {

@@ -85,13 +85,7 @@ fn serve(child: &'static Child, seat: usize) {
 }
 
 /// Waits for a client. `None` once the child is leaving and its listeners are closed.
-fn lead(
-    child: &Child,
-    guard: &Guard<'_>,
-    row: WorkerIndex,
-    events: &mut Events,
-    tid: u32,
-) -> Option<Conn> {
+fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events, tid: u32) -> Option<Conn> {
     let mut waiting: Vec<u32> = Vec::new();
     loop {
         if child.is_leaving() {
@@ -133,12 +127,11 @@ fn lead(
 fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn> {
     let now = child.now();
     match child.doors.accept(place, now.tick()) {
-        Came::Client(client, peer, listener) => {
-            let local = child.local_of(&client, listener);
+        Came::Client(newcomer) => {
             let writer = child.block.worker(row);
             writer.moved_by(tid);
             writer.set_state(WorkerState::Read);
-            Some(Conn::new(Aged { index: 0, age: 0 }, client, peer, local, place, Some(row), child, now))
+            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(row), child, now))
         }
         Came::Nobody => None,
         Came::Shortage(fault, news) => {

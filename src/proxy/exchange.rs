@@ -53,6 +53,16 @@ pub struct Arrival<'a> {
     pub limits: &'a HeadLimits,
 }
 
+/// Where a head is worked on; lent by the thread.
+pub struct Desk<'a> {
+    /// Room for its fields.
+    pub slots: &'a mut FieldSlots,
+    /// Room for the rewritten path.
+    pub path: &'a mut Vec<u8>,
+    /// What goes to the client.
+    pub out: &'a mut Gather,
+}
+
 /// What a request wants, once its head has been read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begun {
@@ -94,7 +104,11 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Connect(_) | Self::ConnectTimeout | Self::LeftAlone | Self::NoPlace | Self::Resources(_) => 503,
+            Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::LeftAlone
+            | Self::NoPlace
+            | Self::Resources(_) => 503,
             Self::Timeout => 504,
             Self::Closed | Self::Malformed(_) | Self::TooManyInterims => 502,
         }
@@ -122,7 +136,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Connect(why) => write!(f, "cannot connect: {why}"),
             Self::ConnectTimeout => f.write_str("cannot connect in time (connectiontimeout)"),
-            Self::LeftAlone => f.write_str("failed a moment ago, not tried again before its retry time is over"),
+            Self::LeftAlone => {
+                f.write_str("failed a moment ago, not tried again before its retry time is over")
+            }
             Self::NoPlace => f.write_str("none of its connections became free in time (max)"),
             Self::Timeout => f.write_str("was silent for too long (timeout, ProxyTimeout)"),
             Self::Closed => f.write_str("closed the connection before its response was complete"),
@@ -308,17 +324,16 @@ impl Exchange {
     }
 
     /// Reads a request's head. `observe` is shown what it says, and which host it is for. Answers of ours go into
-    /// `out`.
+    /// `desk.out`.
     pub fn begin<'b>(
         &mut self,
         bytes: &'b [u8],
         arrival: Arrival<'_>,
-        slots: &mut FieldSlots,
-        scratch: &mut Vec<u8>,
+        desk: Desk<'_>,
         cx: &Context<'_>,
         observe: &mut dyn FnMut(&RequestHead<'b, '_>, HostId),
-        out: &mut Gather,
     ) -> Begun {
+        let Desk { slots, path: scratch, out } = desk;
         let head = match RequestHead::parse(bytes, slots, arrival.limits) {
             Ok(head) => head,
             Err(fault) => return Begun::Refused(Refusal::Malformed(fault)),
@@ -493,7 +508,10 @@ impl Exchange {
     /// Whether the backend's connection may serve another request after this one.
     #[must_use]
     pub fn backend_may_be_kept(&self) -> bool {
-        self.keep_backend && self.stage == Stage::Over && self.request.is_done() && self.expect != Expect::Waiting
+        self.keep_backend
+            && self.stage == Stage::Over
+            && self.request.is_done()
+            && self.expect != Expect::Waiting
     }
 
     /// Whether this request may be sent a second time, on a fresh connection, when a connection that had served
@@ -595,8 +613,7 @@ impl Exchange {
                     }
                 }
                 Stage::Body => {
-                    let (consumed, piece) =
-                        self.response.next(&input[used..]).map_err(Failure::Malformed)?;
+                    let (consumed, piece) = self.response.next(&input[used..]).map_err(Failure::Malformed)?;
                     let base = used;
                     used += consumed;
                     match piece {
@@ -808,4 +825,3 @@ impl Exchange {
         config.host(self.host)
     }
 }
-

@@ -277,9 +277,9 @@ impl Session {
     /// RequestReadTimeout: `start` after `from`, one second more per `min_rate` bytes, never beyond `max`.
     fn reading(&self, limit: &ReadTimeout, from: Tick) -> Tick {
         let Some(start) = limit.start else { return Tick::NEVER };
-        let earned = limit
-            .min_rate
-            .map_or(Duration::ZERO, |rate| Duration::from_millis(self.arrived * 1000 / u64::from(rate.get())));
+        let earned = limit.min_rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_millis(self.arrived * 1000 / u64::from(rate.get()))
+        });
         let span = start + earned;
         from.after(limit.max.map_or(span, |max| span.min(max.max(start))))
     }

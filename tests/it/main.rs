@@ -10,6 +10,7 @@
 #[macro_use]
 mod support;
 
+mod architecture;
 mod children;
 mod config;
 mod crowd;
@@ -18,6 +19,7 @@ mod framing;
 mod keepalive;
 mod limits;
 mod logging;
+mod man;
 mod proxy;
 mod signals;
 mod startup;

@@ -1,0 +1,550 @@
+//! The table of flags: httpd's letters where httpd has one, long names for what is our own.
+//!
+//! Parses, and refuses what does not go together; does nothing itself. `main` obeys the [`Wish`] that comes out.
+//! A test holds the man page to this table.
+
+pub mod answers;
+pub mod reading;
+
+use crate::config::model::Mpm;
+use clap::builder::PossibleValue;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::path::{Path, PathBuf};
+
+/// The configuration file that is read when no flag names one.
+pub const DEFAULT_CONFIG: &str = "/etc/ostler/ostler.conf";
+
+/// Where, below the directory of `-d`, the configuration file lies when `-f` does not name it.
+pub const CONFIG_BELOW_ROOT: &str = "conf/ostler.conf";
+
+/// A reverse proxy daemon with Apache's process model and configuration language.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ostler",
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_help = "Try it: `ostler demo` serves at once on 127.0.0.1:8080.\n\
+                  Without a file: `ostler --listen 127.0.0.1:8080 --to http://127.0.0.1:3000`."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Tool>,
+
+    /// Configuration file [default: conf/ostler.conf below -d, else /etc/ostler/ostler.conf]
+    #[arg(short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// ServerRoot: where relative paths start from, until the file says otherwise
+    #[arg(short = 'd', value_name = "SERVERROOT")]
+    server_root: Option<PathBuf>,
+
+    /// Define NAME for <IfDefine>; -DFOREGROUND stays in the foreground, -DDUMP_VHOSTS is -S
+    #[arg(short = 'D', value_name = "NAME")]
+    define: Vec<String>,
+
+    /// A directive to be read before the file
+    #[arg(short = 'C', value_name = "DIRECTIVE", allow_hyphen_values = true)]
+    before: Vec<String>,
+
+    /// A directive to be read after the file
+    #[arg(short = 'c', value_name = "DIRECTIVE", allow_hyphen_values = true)]
+    after: Vec<String>,
+
+    /// Check the configuration: print all of its faults, or `Syntax OK` and what will hold
+    #[arg(short = 't')]
+    test: bool,
+
+    /// Check the configuration and show its listeners and virtual hosts
+    #[arg(short = 'S')]
+    hosts: bool,
+
+    /// List the directives: default, where allowed, what for
+    #[arg(short = 'L')]
+    directives: bool,
+
+    /// List the built-in modules by file, as httpd does
+    #[arg(short = 'l')]
+    modules_by_file: bool,
+
+    /// List the built-in modules by the name that LoadModule and <IfModule> know
+    #[arg(short = 'M')]
+    modules: bool,
+
+    /// Show the version
+    #[arg(short = 'v')]
+    version: bool,
+
+    /// Show the version and what was built in
+    #[arg(short = 'V')]
+    build: bool,
+
+    /// Stay in the foreground, with all children (httpd's -X has one process; here it is -DFOREGROUND)
+    #[arg(short = 'X')]
+    foreground: bool,
+
+    /// Accepted for httpd's sake: there is no DocumentRoot whose check could be left out
+    #[arg(short = 'T')]
+    no_document_root_check: bool,
+
+    /// Control the daemon of this configuration: start, stop, graceful-stop
+    #[arg(short = 'k', value_name = "ORDER", value_enum)]
+    order: Option<OrderWord>,
+
+    /// Without a file: listen on this address (PORT, ADDRESS:PORT or [ADDRESS]:PORT)
+    #[arg(long, value_name = "ADDR", requires = "to",
+        conflicts_with_all = ["file", "server_root", "order", "define", "before", "after"])]
+    listen: Option<String>,
+
+    /// Without a file: hand all requests to this backend (http://HOST[:PORT][/PATH])
+    #[arg(long, value_name = "URL", requires = "listen")]
+    to: Option<String>,
+
+    /// The process model, whatever the file says [default without a file: event]
+    #[arg(long, value_name = "NAME", value_enum)]
+    mpm: Option<MpmWord>,
+
+    /// Print the configuration file that would do the same as --listen and --to, and leave
+    #[arg(long, requires = "listen")]
+    print_config: bool,
+
+    /// Refused: see `refuse`. Known here so that the refusal can say what to do instead.
+    #[arg(short = 'e', value_name = "LEVEL", hide = true)]
+    startup_level: Option<String>,
+
+    /// Refused, as -e.
+    #[arg(short = 'E', value_name = "FILE", hide = true)]
+    startup_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Serve at once: a proxy on 127.0.0.1 in front of a small built-in origin
+    Demo(DemoWords),
+    /// Show the children and workers of a daemon, from its scoreboard file, without asking it
+    Status(StatusWords),
+}
+
+#[derive(Args, Debug)]
+struct DemoWords {
+    /// The process model
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = MpmWord(Mpm::Event))]
+    mpm: MpmWord,
+
+    /// The port on 127.0.0.1; if it is taken, a free one is used
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+
+    /// Print the configuration that the demo runs, and leave
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Args, Debug)]
+struct StatusWords {
+    /// Configuration file, which names the scoreboard
+    #[arg(short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// ServerRoot, as for the daemon
+    #[arg(short = 'd', value_name = "SERVERROOT")]
+    server_root: Option<PathBuf>,
+
+    /// Define NAME for <IfDefine>, as for the daemon
+    #[arg(short = 'D', value_name = "NAME")]
+    define: Vec<String>,
+
+    /// Read this scoreboard file; no configuration is needed then
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
+    scoreboard: Option<PathBuf>,
+}
+
+/// [`Mpm`] as a word on the command line.
+#[derive(Clone, Copy, Debug)]
+struct MpmWord(Mpm);
+
+impl ValueEnum for MpmWord {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Mpm::Event), Self(Mpm::Worker), Self(Mpm::Prefork)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// What may stand behind `-k`. The orders that need a reload are known, so that they can be refused by a
+/// sentence and not as a spelling mistake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum OrderWord {
+    Start,
+    Stop,
+    GracefulStop,
+    #[value(hide = true)]
+    Restart,
+    #[value(hide = true)]
+    Graceful,
+    #[value(hide = true)]
+    Reload,
+    #[value(hide = true)]
+    Upgrade,
+    #[value(hide = true)]
+    Status,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Wish {
+    /// Answers that need no configuration, in this order.
+    Tell(Vec<Fact>),
+    /// Read the configuration, say whether it holds, and show what `hosts` asks for too.
+    Check {
+        /// What to read.
+        source: Source,
+        /// `-S`: the virtual hosts as well.
+        hosts: bool,
+    },
+    /// Print the configuration that stands for the flags.
+    PrintConfig(Source),
+    /// Serve.
+    Start {
+        /// What to read.
+        source: Source,
+        /// Stay in the foreground.
+        foreground: bool,
+    },
+    /// `-k stop`, `-k graceful-stop`: tell the running daemon of this configuration to stop.
+    Stop(ConfigFile),
+    /// `ostler status`.
+    Status(Board),
+    /// `ostler demo`.
+    Demo {
+        /// The process model.
+        mpm: Mpm,
+        /// The wished-for port on 127.0.0.1.
+        port: u16,
+        /// Only print the configuration.
+        print_config: bool,
+    },
+}
+
+/// One answer that needs no configuration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fact {
+    /// `-v`
+    Version,
+    /// `-V`
+    Build,
+    /// `-l`
+    ModulesByFile,
+    /// `-M`
+    Modules,
+    /// `-L`
+    Directives,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// From a file.
+    File(ConfigFile),
+    /// From `--listen`, `--to` and `--mpm`.
+    OneLiner {
+        /// `--listen`, as written.
+        listen: String,
+        /// `--to`, as written.
+        to: String,
+        /// `--mpm`, or event.
+        mpm: Mpm,
+    },
+}
+
+/// A configuration file, and what the command line adds to it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ConfigFile {
+    /// The file. Relative to the working directory, or to `-d` where that is given.
+    pub path: PathBuf,
+    /// Whether a flag named it; a missing file is explained at more length if not.
+    pub named: bool,
+    /// `-d`.
+    pub server_root: Option<PathBuf>,
+    /// `--mpm`.
+    pub mpm: Option<Mpm>,
+    /// `-D`, without the names that are orders to us.
+    pub defines: Vec<String>,
+    /// `-C`.
+    pub before: Vec<String>,
+    /// `-c`.
+    pub after: Vec<String>,
+}
+
+/// Where `ostler status` finds the scoreboard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Board {
+    /// At the place that this configuration names.
+    Of(ConfigFile),
+    /// Here.
+    At(PathBuf),
+}
+
+/// Parses the command line (`args` begins with the program's name).
+///
+/// # Errors
+///
+/// For `--help` too; `print()` and `exit_code()` of the error are what is left to do.
+pub fn parse<I, T>(args: I) -> Result<Wish, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    Cli::try_parse_from(args)?.wish()
+}
+
+/// The whole table, for the test of the man page.
+#[must_use]
+pub fn table() -> clap::Command {
+    Cli::command()
+}
+
+fn refuse(sentence: &str) -> clap::Error {
+    clap::Error::raw(ErrorKind::InvalidValue, format!("{sentence}\n"))
+}
+
+impl Cli {
+    fn wish(mut self) -> Result<Wish, clap::Error> {
+        match self.command.take() {
+            Some(Tool::Demo(words)) => {
+                let DemoWords { mpm, port, print_config } = words;
+                return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
+            }
+            Some(Tool::Status(words)) => return Ok(Wish::Status(words.board())),
+            None => {}
+        }
+        self.refuse_what_we_have_not()?;
+        let orders = self.take_orders_among_defines();
+        self.modules |= orders.modules;
+        let facts = self.facts();
+        if !facts.is_empty() {
+            return Ok(Wish::Tell(facts));
+        }
+        let order = self.order;
+        let foreground = self.foreground || orders.foreground || self.listen.is_some();
+        let (test, hosts, print_config) = (self.test, self.hosts || orders.hosts, self.print_config);
+        let source = self.source();
+        if print_config {
+            return Ok(Wish::PrintConfig(source));
+        }
+        if test || hosts {
+            return Ok(Wish::Check { source, hosts });
+        }
+        match (order, source) {
+            (Some(OrderWord::Stop | OrderWord::GracefulStop), Source::File(file)) => Ok(Wish::Stop(file)),
+            (_, source) => Ok(Wish::Start { source, foreground }),
+        }
+    }
+
+    fn refuse_what_we_have_not(&self) -> Result<(), clap::Error> {
+        match self.order {
+            None | Some(OrderWord::Start | OrderWord::Stop | OrderWord::GracefulStop) => {}
+            Some(OrderWord::Restart | OrderWord::Graceful | OrderWord::Reload) => {
+                return Err(refuse(
+                    "this version cannot reload a running daemon yet; check the new file with -t, then use \
+                     -k graceful-stop and -k start",
+                ));
+            }
+            Some(OrderWord::Upgrade) => {
+                return Err(refuse(
+                    "this version cannot upgrade a running daemon yet; use -k graceful-stop and start the new \
+                     program",
+                ));
+            }
+            Some(OrderWord::Status) => {
+                return Err(refuse("the status has a command of its own: ostler status"));
+            }
+        }
+        if self.startup_level.is_some() {
+            return Err(refuse(
+                "there is no -e: faults and warnings of the start always go to stderr, LogLevel rules what \
+                 follows",
+            ));
+        }
+        if self.startup_log.is_some() {
+            return Err(refuse("there is no -E: let the shell redirect stderr (2>FILE)"));
+        }
+        Ok(())
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        [
+            (self.version, Fact::Version),
+            (self.build, Fact::Build),
+            (self.modules_by_file, Fact::ModulesByFile),
+            (self.modules, Fact::Modules),
+            (self.directives, Fact::Directives),
+        ]
+        .into_iter()
+        .filter_map(|(asked, fact)| asked.then_some(fact))
+        .collect()
+    }
+
+    /// Takes those names of `-D` that httpd treats as orders out of the list.
+    fn take_orders_among_defines(&mut self) -> DefinedOrders {
+        let mut orders = DefinedOrders::default();
+        self.define.retain(|name| {
+            match name.as_str() {
+                // <IfDefine FOREGROUND> works in httpd, so these stay in the list as well.
+                "FOREGROUND" | "NO_DETACH" | "DEBUG" | "ONE_PROCESS" => {
+                    orders.foreground = true;
+                    return true;
+                }
+                "DUMP_VHOSTS" | "DUMP_RUN_CFG" => orders.hosts = true,
+                "DUMP_MODULES" => orders.modules = true,
+                _ => return true,
+            }
+            false
+        });
+        orders
+    }
+
+    fn source(self) -> Source {
+        let mpm = self.mpm.map(|word| word.0);
+        match (self.listen, self.to) {
+            (Some(listen), Some(to)) => Source::OneLiner { listen, to, mpm: mpm.unwrap_or(Mpm::Event) },
+            _ => Source::File(ConfigFile {
+                mpm,
+                before: self.before,
+                after: self.after,
+                ..config_file(self.file, self.server_root, self.define)
+            }),
+        }
+    }
+}
+
+/// What `-D` can order.
+#[derive(Default)]
+struct DefinedOrders {
+    foreground: bool,
+    hosts: bool,
+    modules: bool,
+}
+
+impl StatusWords {
+    fn board(self) -> Board {
+        match self.scoreboard {
+            Some(path) => Board::At(path),
+            None => Board::Of(config_file(self.file, self.server_root, self.define)),
+        }
+    }
+}
+
+/// httpd's rule where `-d` is given (a relative file lies below it); the shell's rule where it is not.
+fn config_file(file: Option<PathBuf>, server_root: Option<PathBuf>, defines: Vec<String>) -> ConfigFile {
+    let named = file.is_some() || server_root.is_some();
+    let root = server_root.as_deref();
+    let path = match (file, root) {
+        (Some(file), Some(root)) => root.join(file),
+        (Some(file), None) => file,
+        (None, Some(root)) => root.join(CONFIG_BELOW_ROOT),
+        (None, None) => Path::new(DEFAULT_CONFIG).to_owned(),
+    };
+    ConfigFile { path, named, server_root, defines, ..ConfigFile::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(line: &str) -> Result<Wish, String> {
+        parse(["ostler"].into_iter().chain(line.split_whitespace())).map_err(|error| error.to_string())
+    }
+
+    fn file(path: &str) -> ConfigFile {
+        ConfigFile { path: path.into(), named: true, ..ConfigFile::default() }
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        table().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_wishes() {
+        let default = ConfigFile { path: DEFAULT_CONFIG.into(), ..ConfigFile::default() };
+        let one = Source::OneLiner {
+            listen: "127.0.0.1:8080".to_owned(),
+            to: "http://127.0.0.1:3000".to_owned(),
+            mpm: Mpm::Prefork,
+        };
+        let root = |path: &str| ConfigFile { server_root: Some("/srv".into()), ..file(path) };
+        let defined = |names: &[&str]| ConfigFile {
+            defines: names.iter().map(|&name| name.to_owned()).collect(),
+            ..file("x")
+        };
+        for (line, want) in [
+            ("", Wish::Start { source: Source::File(default.clone()), foreground: false }),
+            ("-k start", Wish::Start { source: Source::File(default.clone()), foreground: false }),
+            ("-X", Wish::Start { source: Source::File(default), foreground: true }),
+            ("-f x -k stop", Wish::Stop(file("x"))),
+            ("-f x -k graceful-stop", Wish::Stop(file("x"))),
+            ("-tfx", Wish::Check { source: Source::File(file("x")), hosts: false }),
+            ("-tS -f x", Wish::Check { source: Source::File(file("x")), hosts: true }),
+            ("-t -DDUMP_VHOSTS -f x", Wish::Check { source: Source::File(file("x")), hosts: true }),
+            ("-d /srv -S", Wish::Check { source: Source::File(root("/srv/conf/ostler.conf")), hosts: true }),
+            ("-d /srv -f a.conf -t", Wish::Check { source: Source::File(root("/srv/a.conf")), hosts: false }),
+            ("-d /srv -f /a.conf -t", Wish::Check { source: Source::File(root("/a.conf")), hosts: false }),
+            (
+                "-f x -DSSL -D FOREGROUND",
+                Wish::Start { source: Source::File(defined(&["SSL", "FOREGROUND"])), foreground: true },
+            ),
+            (
+                "--listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm prefork",
+                Wish::Start { source: one.clone(), foreground: true },
+            ),
+            (
+                "--listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm prefork --print-config",
+                Wish::PrintConfig(one),
+            ),
+            ("-vL", Wish::Tell(vec![Fact::Version, Fact::Directives])),
+            ("-t -D DUMP_MODULES", Wish::Tell(vec![Fact::Modules])),
+            ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
+            ("status -f x", Wish::Status(Board::Of(file("x")))),
+            ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
+            ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
+            (
+                "demo --mpm worker --port 0 --print-config",
+                Wish::Demo { mpm: Mpm::Worker, port: 0, print_config: true },
+            ),
+        ] {
+            assert_eq!(wish(line).as_ref(), Ok(&want), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_refused_with_a_sentence() {
+        for (line, part) in [
+            ("-k restart", "cannot reload"),
+            ("-k graceful", "cannot reload"),
+            ("-k upgrade", "cannot upgrade"),
+            ("-k status", "ostler status"),
+            ("-k halt", "invalid value 'halt'"),
+            ("-e debug", "LogLevel"),
+            ("-E /tmp/x", "2>FILE"),
+            ("--listen 127.0.0.1:80", "--to <URL>"),
+            ("--to http://a", "--listen <ADDR>"),
+            ("--print-config", "--listen <ADDR>"),
+            ("--listen 80 --to http://a -f x", "cannot be used with"),
+            ("--listen 80 --to http://a -k stop", "cannot be used with"),
+            ("--listen 80 --to http://a -DX", "cannot be used with"),
+            ("demo --mpm thread", "invalid value 'thread'"),
+            ("demo --port 70000", "70000"),
+            ("status -f x --scoreboard y", "cannot be used with"),
+            ("-t demo", "cannot be used with"),
+            ("nonsense", "nonsense"),
+        ] {
+            let error = wish(line).expect_err(line);
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+}

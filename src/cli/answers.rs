@@ -1,0 +1,177 @@
+//! What the flags that only ask are answered with: `-v`, `-V`, `-l`, `-M`, `-L`, `-S`, `-t`. Text out, nothing else.
+//!
+//! The forms are httpd's where scripts read them: `Server version:`, `Compiled in modules:`, `Loaded Modules:`,
+//! `VirtualHost configuration:`.
+
+use super::DEFAULT_CONFIG;
+use crate::config;
+use crate::config::model::{Config, HostAddress, LogTarget, VirtualHost};
+
+use crate::scoreboard::layout::{LAYOUT_VERSION, Shape};
+use std::fmt::{self, Display, Write as _};
+use std::path::Path;
+
+/// `-v`.
+#[must_use]
+pub fn version() -> String {
+    format!("Server version: Ostler/{} (Unix)\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// `-V`.
+#[must_use]
+pub fn build() -> String {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    format!(
+        "{}Architecture:   {}-bit, {}\nServer MPM:     event, worker, prefork (the configuration chooses)\n\
+         Build:          {profile}\nServer compiled with....\n \
+         -D SERVER_CONFIG_FILE=\"{DEFAULT_CONFIG}\"\n \
+         -D SCOREBOARD_LAYOUT={LAYOUT_VERSION}\n",
+        version(),
+        usize::BITS,
+        std::env::consts::ARCH,
+    )
+}
+
+/// `-l`.
+#[must_use]
+pub fn modules_by_file() -> String {
+    listed("Compiled in modules:", config::built_in_modules().map(|(_, file)| format!("  {file}\n")))
+}
+
+/// `-M`.
+#[must_use]
+pub fn modules() -> String {
+    listed("Loaded Modules:", config::built_in_modules().map(|(name, _)| format!(" {name} (static)\n")))
+}
+
+fn listed(heading: &str, lines: impl Iterator<Item = String>) -> String {
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    format!("{heading}\n{}", lines.concat())
+}
+
+/// `-L`: as httpd's, the directive and what it takes, and below it, indented, what it is for and where it may
+/// stand.
+#[must_use]
+pub fn directives() -> String {
+    let mut text = String::new();
+    for entry in config::listing() {
+        let known_to = if entry.mpms == "every MPM" { String::new() } else { format!("; {}", entry.mpms) };
+        // Into a String, which takes everything.
+        let _ = writeln!(
+            text,
+            "{}\n\t{}\n\tAllowed in: {}{known_to}\n\tDefault: {}",
+            entry.synopsis, entry.doc, entry.contexts, entry.default
+        );
+        if !entry.aliases.is_empty() {
+            let _ = writeln!(text, "\tAlso: {}", entry.aliases.join(", "));
+        }
+    }
+    text
+}
+
+/// `-t`, when there is no fault: what will hold.
+#[must_use]
+pub fn what_holds(config: &Config) -> String {
+    let limits = &config.limits;
+    let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
+    format!("Syntax OK\n{}\n", config::effective(config, shape.file_size()))
+}
+
+/// `-S`.
+#[must_use]
+pub fn hosts(config: &Config) -> String {
+    let mut text = String::new();
+    // Into a String, which takes everything.
+    let _ = write_hosts(&mut text, config);
+    text
+}
+
+fn write_hosts(text: &mut String, config: &Config) -> fmt::Result {
+    writeln!(text, "Listeners:")?;
+    for listen in &config.listen {
+        writeln!(text, "         {}", listen.address)?;
+    }
+    let (main, others) = config.hosts.split_first().expect("hosts[0] is the main server");
+    if !others.is_empty() {
+        writeln!(text, "VirtualHost configuration:")?;
+    }
+    let mut addresses: Vec<HostAddress> = Vec::new();
+    for address in others.iter().flat_map(|host| &host.addresses) {
+        if !addresses.contains(address) {
+            addresses.push(*address);
+        }
+    }
+    for address in addresses {
+        let there: Vec<&VirtualHost> =
+            others.iter().filter(|host| host.addresses.contains(&address)).collect();
+        write_address(text, address, &there)?;
+    }
+    writeln!(text, "Main server: {}", full_name(main))?;
+    writeln!(text, "ServerRoot: \"{}\"", config.server_root.display())?;
+    let error_log = &config.log_targets[config.error_log.index()];
+    writeln!(text, "Main ErrorLog: {}", shown(error_log))?;
+    writeln!(text, "PidFile: {}", path_or_none(config.pid_file.as_deref()))?;
+    writeln!(text, "ScoreBoardFile: {}", path_or_none(config.scoreboard_file.as_deref()))?;
+    for (label, name) in [("User", &config.user), ("Group", &config.group)] {
+        if let Some(name) = name {
+            writeln!(text, "{label}: name=\"{name}\"")?;
+        }
+    }
+    Ok(())
+}
+
+/// One address of the VirtualHosts. As in httpd, a host that is alone there stands on the address's own line.
+fn write_address(text: &mut String, address: HostAddress, hosts: &[&VirtualHost]) -> fmt::Result {
+    let address = shown_address(address);
+    if let [only] = hosts {
+        writeln!(text, "{address:<22} {}", full_name(only))?;
+        return write_aliases(text, only);
+    }
+    writeln!(text, "{address:<22} is a NameVirtualHost")?;
+    for (index, host) in hosts.iter().enumerate() {
+        if index == 0 {
+            writeln!(text, "         default server {}", full_name(host))?;
+        }
+        writeln!(text, "         namevhost {}", full_name(host))?;
+        write_aliases(text, host)?;
+    }
+    Ok(())
+}
+
+fn write_aliases(text: &mut String, host: &VirtualHost) -> fmt::Result {
+    host.aliases.iter().try_for_each(|alias| {
+        let kind = if alias.contains(['*', '?']) { "wild alias" } else { "alias" };
+        writeln!(text, "                 {kind} {alias}")
+    })
+}
+
+fn full_name(host: &VirtualHost) -> String {
+    host.port.map_or_else(|| host.name.clone(), |port| format!("{}:{port}", host.name))
+}
+
+fn shown_address(address: HostAddress) -> String {
+    let ip = match address.ip {
+        None => "*".to_owned(),
+        Some(ip) if ip.is_ipv6() => format!("[{ip}]"),
+        Some(ip) => ip.to_string(),
+    };
+    format!("{ip}:{}", address.port.map_or_else(|| "*".to_owned(), |port| port.to_string()))
+}
+
+fn shown(target: &LogTarget) -> String {
+    match target {
+        LogTarget::File(path) => quoted(path.display()),
+        LogTarget::Program(command) => quoted(format_args!("|{command}")),
+        LogTarget::Stderr => "standard error".to_owned(),
+        LogTarget::Stdout => "standard output".to_owned(),
+    }
+}
+
+fn quoted(what: impl Display) -> String {
+    format!("\"{what}\"")
+}
+
+fn path_or_none(path: Option<&Path>) -> String {
+    path.map_or_else(|| "none".to_owned(), |path| quoted(path.display()))
+}

@@ -1,0 +1,79 @@
+//! From a [`Source`] to a configuration: asks the machine for what the text alone cannot tell.
+
+use super::{ConfigFile, Source};
+use crate::config::model::Mpm;
+use crate::config::{self, Faults, Loaded, Options};
+use crate::sys::privilege;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where PidFile and ScoreBoardFile are for a daemon that root starts.
+const RUN_DIR: &str = "/run/ostler";
+
+/// Reads and checks what `source` means.
+///
+/// # Errors
+/// Every fault of the configuration.
+pub fn read(source: &Source) -> Result<Loaded, Faults> {
+    match source {
+        Source::File(file) => read_file(file),
+        Source::OneLiner { listen, to, mpm } => without_a_file("the command line", &text(listen, to, *mpm)?),
+    }
+}
+
+/// The configuration that stands for `--listen`, `--to` and `--mpm`.
+///
+/// # Errors
+/// What is wrong with their values.
+pub fn text(listen: &str, to: &str, mpm: Mpm) -> Result<String, Faults> {
+    config::one_liner(listen, to, Some(mpm))
+}
+
+/// Reads a text that is in no file. Nothing has a place by default then: what the text does not name is not
+/// written.
+///
+/// # Errors
+/// Every fault of the configuration.
+pub fn without_a_file(name: &str, text: &str) -> Result<Loaded, Faults> {
+    config::from_text(name, text, &Options { run_dir: PathBuf::new(), ..options(Path::new("/")) })
+}
+
+fn read_file(file: &ConfigFile) -> Result<Loaded, Faults> {
+    let path = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let root =
+        file.server_root.as_deref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
+    let options = Options {
+        defines: file.defines.clone(),
+        mpm: file.mpm,
+        before: file.before.clone(),
+        after: file.after.clone(),
+        ..options(root.as_deref().unwrap_or(directory))
+    };
+    config::load(&file.path, &Options { server_root: root, ..options })
+}
+
+/// What the machine and the environment tell. `root` stands in where a user has no run directory.
+fn options(root: &Path) -> Options {
+    Options {
+        run_dir: run_dir(root),
+        hostname: fs::read_to_string("/proc/sys/kernel/hostname")
+            .ok()
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty()),
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        ..Options::default()
+    }
+}
+
+fn run_dir(root: &Path) -> PathBuf {
+    if privilege::is_root() {
+        return PathBuf::from(RUN_DIR);
+    }
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|directory| directory.is_absolute())
+        .map_or_else(|| root.to_owned(), |directory| directory.join("ostler"))
+}

@@ -235,3 +235,229 @@ fn take(left: &mut u64, available: usize) -> usize {
     *left -= count as u64;
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::chunked;
+    use crate::http::field::{FieldSlots, Fields};
+    use proptest::prelude::*;
+
+    /// What a body came to: its data, its trailer section, and how it ended.
+    #[derive(Debug, Default, Eq, PartialEq)]
+    struct Read {
+        data: Vec<u8>,
+        trailers: Vec<u8>,
+        /// The input's length up to the end of the body, once that is reached.
+        end: Option<usize>,
+        fault: Option<Reason>,
+    }
+
+    /// Reads `input` as it would arrive in pieces that end at `cuts`, keeping what was not consumed.
+    fn read(mut body: Body, input: &[u8], cuts: &[usize]) -> Read {
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
+        ends.sort_unstable();
+        ends.push(input.len());
+        let mut read = Read::default();
+        let mut start = 0;
+        for end in ends {
+            loop {
+                match body.next(&input[start..end.max(start)]) {
+                    Err(fault) => {
+                        read.fault = Some(fault.reason);
+                        return read;
+                    }
+                    Ok((consumed, piece)) => {
+                        let from = start;
+                        start += consumed;
+                        match piece {
+                            Piece::Data(range) => {
+                                assert!(!range.is_empty() && range.end <= consumed);
+                                read.data.extend_from_slice(&input[from..][range]);
+                            }
+                            Piece::Trailers(range) => read.trailers.extend_from_slice(&input[from..][range]),
+                            Piece::More => break,
+                            Piece::End => {
+                                assert!(body.is_done() && body.end_of_input().is_ok());
+                                read.end = Some(start);
+                                return read;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        read
+    }
+
+    fn chunked_request() -> Body {
+        Body::for_request(RequestBody::Chunked)
+    }
+
+    #[test]
+    fn chunked_bodies_end_where_they_say() {
+        let done = |data: &str, trailers: &str, end| Read {
+            data: data.into(),
+            trailers: trailers.into(),
+            end: Some(end),
+            fault: None,
+        };
+        let failed = |data: &str, reason| Read { data: data.into(), fault: Some(reason), ..Read::default() };
+        let waits = |data: &str| Read { data: data.into(), ..Read::default() };
+        for (input, want) in [
+            ("0\r\n\r\n", done("", "", 5)),
+            ("0;z\r\n\r\nGET /", done("", "", 7)),
+            ("5\r\nhello\r\n0\r\n\r\n", done("hello", "", 15)),
+            ("5;x=\"y\"\r\nhello\r\n006\r\n world\r\n0\r\n\r\n", done("hello world", "", 34)),
+            (
+                "1e\r\nGET /smuggled/abc HTTP/1.1\r\nX:\r\n0\r\n\r\n",
+                done("GET /smuggled/abc HTTP/1.1\r\nX:", "", 41),
+            ),
+            ("5\r\nhello\r\n0\r\nX-T: 1\r\n\r\nG", done("hello", "X-T: 1\r\n\r\n", 23)),
+            (
+                "5\r\nhello\r\n0\r\nContent-Length: 44\r\n\r\n",
+                done("hello", "Content-Length: 44\r\n\r\n", 35),
+            ),
+            ("5\r\nhello0\r\n\r\n", failed("hello", Reason::ChunkEnd)),
+            ("5\r\nhelloXX0\r\n\r\n", failed("hello", Reason::ChunkEnd)),
+            ("5\r\nhello\n0\r\n\r\n", failed("hello", Reason::ChunkEnd)),
+            ("5\r\nhello\r\r\n0\r\n\r\n", failed("hello", Reason::ChunkEnd)),
+            ("5\nhello", failed("", Reason::BareLf)),
+            ("xyz\r\n", failed("", Reason::ChunkSize)),
+            ("5\r\nhello\r\n\r\n", failed("hello", Reason::ChunkSize)),
+            ("0\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", failed("", Reason::NoColon)),
+            ("0\r\nX : 1\r\n\r\n", failed("", Reason::BlankBeforeColon)),
+            ("0\r\n X: 1\r\n\r\n", failed("", Reason::Fold)),
+            ("0\r\nX: 1\n\r\n", failed("", Reason::BareLf)),
+            ("0\r\nX: \0\r\n\r\n", failed("", Reason::FieldValue)),
+            ("0\r\n\n", failed("", Reason::BareLf)),
+            ("5\r\nhel", waits("hel")),
+            ("5\r\nhello", waits("hello")),
+            ("5\r\nhello\r", waits("hello")),
+            ("0\r\n\r", waits("")),
+            ("0\r\nX: 1\r\n", waits("")),
+        ] {
+            assert_eq!(read(chunked_request(), input.as_bytes(), &[]), want, "{input:?}");
+            let each: Vec<usize> = (0..input.len()).collect();
+            assert_eq!(read(chunked_request(), input.as_bytes(), &each), want, "{input:?} byte by byte");
+        }
+    }
+
+    #[test]
+    fn trailers_and_extensions_are_bounded() {
+        let long_field = format!("0\r\nX: {}", "a".repeat(9000));
+        assert_eq!(read(chunked_request(), long_field.as_bytes(), &[]).fault, Some(Reason::FieldTooLarge));
+        let many = format!("0\r\n{}", "X: a\r\n".repeat(65));
+        assert_eq!(read(chunked_request(), many.as_bytes(), &[]).fault, Some(Reason::TooManyFields));
+        let large = format!("0\r\n{}", format!("X: {}\r\n", "a".repeat(8000)).repeat(3));
+        assert_eq!(read(chunked_request(), large.as_bytes(), &[]).fault, Some(Reason::HeadTooLarge));
+        let drops = format!("1;{}\r\nx\r\n", "a".repeat(900)).repeat(40);
+        assert_eq!(read(chunked_request(), drops.as_bytes(), &[]).fault, Some(Reason::ChunkOverhead));
+        let plain = "1\r\nx\r\n".repeat(100_000);
+        assert_eq!(read(chunked_request(), plain.as_bytes(), &[]).fault, None);
+    }
+
+    #[test]
+    fn faults_of_a_body_have_the_status_of_their_side() {
+        let status = |mut body: Body| body.next(b"x").map_err(|fault| fault.status);
+        assert_eq!(status(chunked_request()), Err(400));
+        assert_eq!(status(Body::for_response(ResponseBody::Chunked)), Err(502));
+    }
+
+    #[test]
+    fn lengths_and_closes_delimit() {
+        let mut body = Body::for_request(RequestBody::Length(5));
+        assert_eq!(body.next(b""), Ok((0, Piece::More)));
+        assert_eq!(body.next(b"hel"), Ok((3, Piece::Data(0..3))));
+        assert_eq!(body.end_of_input().map_err(|fault| fault.status), Err(400));
+        assert_eq!(body.plain(), 2);
+        assert_eq!(body.next(b"loGET"), Ok((2, Piece::Data(0..2))));
+        assert_eq!(body.next(b"GET"), Ok((0, Piece::End)));
+        assert!(body.is_done());
+
+        for empty in [
+            Body::for_request(RequestBody::Empty),
+            Body::for_request(RequestBody::Length(0)),
+            Body::for_response(ResponseBody::Empty),
+        ] {
+            assert!(empty.is_done());
+        }
+
+        let mut body = Body::for_response(ResponseBody::UntilClose);
+        assert_eq!(body.next(b"all"), Ok((3, Piece::Data(0..3))));
+        assert_eq!(body.next(b""), Ok((0, Piece::More)));
+        assert!(!body.is_done());
+        assert_eq!(body.end_of_input(), Ok(()));
+        assert!(body.is_done());
+
+        let mut body = Body::for_response(ResponseBody::Length(1));
+        assert_eq!(body.end_of_input().map_err(|fault| fault.status), Err(502));
+    }
+
+    #[test]
+    fn plain_bytes_may_pass_unseen() {
+        let mut body = chunked_request();
+        assert_eq!(body.plain(), 0);
+        assert_eq!(body.next(b"a\r\nhel"), Ok((6, Piece::Data(3..6))));
+        assert_eq!(body.plain(), 7);
+        body.pass(7);
+        assert_eq!(body.next(b"\r\n0\r\n\r\n"), Ok((7, Piece::End)));
+    }
+
+    #[test]
+    fn trailers_are_read_and_framing_fields_among_them_marked() {
+        let mut slots = FieldSlots::new();
+        let fields =
+            Fields::of_trailers(b"X-Sum: 7\r\nHost: evil\r\nTransfer-Encoding: x\r\n\r\n", &mut slots)
+                .expect("the section is sound");
+        let seen: Vec<_> = fields.iter().map(|field| (field.name, field.value, field.hop)).collect();
+        assert_eq!(
+            seen,
+            [(&b"X-Sum"[..], &b"7"[..], false), (b"Host", b"evil", true), (b"Transfer-Encoding", b"x", true)]
+        );
+    }
+
+    #[test]
+    fn a_body_reader_is_small() {
+        assert!(size_of::<Body>() <= 40, "{}", size_of::<Body>());
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_a_chunked_stream_reads_the_same(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "5\r\nhello\r\n", "1\r\nx\r\n", "0\r\n", "\r\n", "X-T: 1\r\n", "5;a=\"b\"\r\nhello\r\n", "5\n",
+                    "a\r\n0123456789\r\n", "\r", "\n", "5", ";", "\"", "\0", "g", " ", "0\r\n\r\n",
+                ]),
+                0..12,
+            ),
+            cuts in prop::collection::vec(any::<usize>(), 0..12),
+        ) {
+            let input = parts.concat().into_bytes();
+            prop_assert_eq!(read(chunked_request(), &input, &[]), read(chunked_request(), &input, &cuts));
+        }
+
+        #[test]
+        fn what_was_encoded_is_read_back(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..8),
+            cuts in prop::collection::vec(any::<usize>(), 0..8),
+            behind in prop::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                chunked::write_chunk(chunk, &mut wire);
+            }
+            wire.extend_from_slice(chunked::LAST_CHUNK);
+            let end = wire.len();
+            wire.extend_from_slice(&behind);
+            let got = read(Body::for_response(ResponseBody::Chunked), &wire, &cuts);
+            prop_assert_eq!(got, Read { data: chunks.concat(), end: Some(end), ..Read::default() });
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(input in prop::collection::vec(any::<u8>(), 0..200)) {
+            read(chunked_request(), &input, &[1, 7]);
+        }
+    }
+}

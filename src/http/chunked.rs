@@ -96,7 +96,7 @@ pub(super) fn read_size_line(input: &[u8]) -> Result<Option<(usize, u64)>, Reaso
     let mut escaped = false;
     if input.get(at) == Some(&b';') {
         loop {
-            if at >= MAX_SIZE_LINE - 2 {
+            if at > MAX_SIZE_LINE - 2 {
                 return Err(Reason::ChunkOverhead);
             }
             match input.get(at) {
@@ -122,5 +122,76 @@ pub(super) fn read_size_line(input: &[u8]) -> Result<Option<(usize, u64)>, Reaso
         (Some(b'\r'), Some(_)) => Err(Reason::BareCr),
         (Some(b'\n'), _) => Err(Reason::BareLf),
         (Some(_), _) => Err(Reason::ChunkSize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_lines_are_lower_case_without_leading_zeros() {
+        for (size, want) in [
+            (1, "1\r\n"),
+            (0xf, "f\r\n"),
+            (0x10, "10\r\n"),
+            (0xdead_beef, "deadbeef\r\n"),
+            (u64::MAX, "ffffffffffffffff\r\n"),
+        ] {
+            assert_eq!(SizeLine::new(size).as_bytes(), want.as_bytes());
+        }
+        let mut out = Vec::new();
+        write_chunk(b"", &mut out);
+        write_chunk(b"hello", &mut out);
+        assert_eq!(out, b"5\r\nhello\r\n");
+    }
+
+    #[test]
+    fn size_lines_are_read_strictly() {
+        let long = format!("5;{}\r\n", "a".repeat(MAX_SIZE_LINE));
+        let fits = format!("5;{}\r\n", "a".repeat(MAX_SIZE_LINE - 4));
+        for (line, want) in [
+            ("5\r\n", Ok(Some((3, 5)))),
+            ("0\r\n\r\n", Ok(Some((3, 0)))),
+            ("aF\r\nx", Ok(Some((4, 0xaf)))),
+            ("0000000000000005\r\n", Ok(Some((18, 5)))),
+            ("00000000000000005\r\n", Err(Reason::ChunkTooLarge)),
+            ("100000005\r\n", Ok(Some((11, 0x1_0000_0005)))),
+            ("7fffffffffffffff\r\n", Ok(Some((18, i64::MAX as u64)))),
+            ("8000000000000000\r\n", Err(Reason::ChunkTooLarge)),
+            ("ffffffffffffffff\r\n", Err(Reason::ChunkTooLarge)),
+            ("5          \r\n", Ok(Some((13, 5)))),
+            ("5           \r\n", Err(Reason::ChunkSize)),
+            ("5 \t;a\r\n", Ok(Some((7, 5)))),
+            ("5;a=b;c;d=\"e;\\\"f\"\r\n", Ok(Some((19, 5)))),
+            ("5;\r\n", Ok(Some((4, 5)))),
+            (&fits, Ok(Some((MAX_SIZE_LINE, 5)))),
+            (&long, Err(Reason::ChunkOverhead)),
+            ("5;a=\"b\r\n", Err(Reason::ChunkExtension)),
+            ("5;a=\"b\\\"\r\n", Err(Reason::ChunkExtension)),
+            ("5;a\0b\r\n", Err(Reason::ChunkExtension)),
+            ("5;\nxx\r\n", Err(Reason::BareLf)),
+            ("5;a\rb\r\n", Err(Reason::BareCr)),
+            ("5\n", Err(Reason::BareLf)),
+            ("5\rhello", Err(Reason::BareCr)),
+            ("5 a\r\n", Err(Reason::ChunkSize)),
+            ("5x\r\n", Err(Reason::ChunkSize)),
+            ("0x5\r\n", Err(Reason::ChunkSize)),
+            ("0_5\r\n", Err(Reason::ChunkSize)),
+            ("+5\r\n", Err(Reason::ChunkSize)),
+            ("-5\r\n", Err(Reason::ChunkSize)),
+            (" 5\r\n", Err(Reason::ChunkSize)),
+            ("\r\n", Err(Reason::ChunkSize)),
+            ("xyz", Err(Reason::ChunkSize)),
+            (";a\r\n", Err(Reason::ChunkSize)),
+            ("", Ok(None)),
+            ("5", Ok(None)),
+            ("5 ", Ok(None)),
+            ("5\r", Ok(None)),
+            ("5;a", Ok(None)),
+            ("5;a\r", Ok(None)),
+        ] {
+            assert_eq!(read_size_line(line.as_bytes()), want, "{line:?}");
+        }
     }
 }

@@ -4,7 +4,6 @@
 //! without allocating. Each field is classified once, by length and a comparison that ignores case.
 
 use super::error::Reason;
-use std::ops::Range;
 
 /// The fields that some part of the proxy must know by name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -42,6 +41,7 @@ pub enum FieldKind {
 
 impl FieldKind {
     /// What a field of this name is; [`FieldKind::Other`] if nobody here minds.
+    #[inline]
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };
@@ -180,24 +180,21 @@ impl FieldSlots {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Reason::HeadTooLarge);
         }
-        self.slots.reserve(found.len());
-        for header in found {
-            let name = range_in(bytes, header.name.as_bytes());
-            let value = range_in(bytes, header.value);
-            if name.start > 0 && !bytes[..name.start].ends_with(b"\r\n") {
-                return Err(Reason::BareLf);
-            }
+        let mut ends = bytes.ends_with(b"\r\n\r\n");
+        self.slots.extend(found.iter().map(|header| {
+            let name_at = offset_in(bytes, header.name.as_bytes());
+            ends &= name_at == 0 || bytes.get(name_at.wrapping_sub(2)..name_at) == Some(b"\r\n");
             let kind = FieldKind::of(header.name.as_bytes());
-            self.slots.push(Slot {
-                name_at: name.start as u32,
-                name_len: name.len() as u32,
-                value_at: value.start as u32,
-                value_len: value.len() as u32,
+            Slot {
+                name_at: name_at as u32,
+                name_len: header.name.len() as u32,
+                value_at: offset_in(bytes, header.value) as u32,
+                value_len: header.value.len() as u32,
                 kind,
                 hop: kind.is_hop_by_hop(),
-            });
-        }
-        if bytes.ends_with(b"\r\n\r\n") { Ok(()) } else { Err(Reason::BareLf) }
+            }
+        }));
+        if ends { Ok(()) } else { Err(Reason::BareLf) }
     }
 
     /// As `fill`, for the lines behind the last chunk, of which any may be barred.
@@ -218,10 +215,9 @@ impl FieldSlots {
     }
 }
 
-/// Where `part`, a piece of `whole`, lies in it.
-fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-    start..start.wrapping_add(part.len())
+/// Where `part`, a piece of `whole`, begins in it.
+fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
 }
 
 /// The fields of a head, in the order in which they came.
@@ -365,4 +361,65 @@ pub fn number(digits: &[u8]) -> Option<u64> {
     }
     // Peers that count in signed numbers would take the upper half for negative.
     i64::try_from(number).is_ok().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case_of_letters() {
+        for (name, want) in [
+            ("host", FieldKind::Host),
+            ("HOST", FieldKind::Host),
+            ("hOsT", FieldKind::Host),
+            ("Hosts", FieldKind::Other),
+            ("Te", FieldKind::Te),
+            ("TRANSFER-ENCODING", FieldKind::TransferEncoding),
+            ("Transfer_Encoding", FieldKind::Other),
+            // 0x20 apart from `-` and `H`, which folding by a bit would take for them.
+            ("content\rlength", FieldKind::Other),
+            ("(ost", FieldKind::Other),
+            ("", FieldKind::Other),
+            ("Proxy-Connection", FieldKind::ProxyConnection),
+            ("X-Forwarded-Server", FieldKind::XForwardedServer),
+            ("X-Forwarded-Port", FieldKind::Other),
+            ("MAX-forwards", FieldKind::MaxForwards),
+            ("HTTP2-Settings", FieldKind::Http2Settings),
+        ] {
+            assert_eq!(FieldKind::of(name.as_bytes()), want, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_and_nothing_else() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("5", Some(5)),
+            ("00000000000000000000000000000005", Some(5)),
+            ("9223372036854775807", Some(i64::MAX as u64)),
+            ("9223372036854775808", None),
+            ("18446744073709551621", None),
+            ("99999999999999999999999999999999999999", None),
+            ("", None),
+            ("+5", None),
+            ("-5", None),
+            (" 5", None),
+            ("5 ", None),
+            ("5.0", None),
+            ("0x5", None),
+            ("5abc", None),
+            ("5, 5", None),
+            ("\u{b}5", None),
+        ] {
+            assert_eq!(number(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists_lose_blanks_and_empty_members() {
+        let list: Vec<&[u8]> = members(b" a ,,\tb c\t, ").collect();
+        assert_eq!(list, [&b"a"[..], b"b c"]);
+        assert_eq!(members(b"").count(), 0);
+    }
 }

@@ -113,3 +113,87 @@ impl Framing {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gathers lines that begin with `L:` (a length) or `E:` (an encoding).
+    fn gather(lines: &[&str]) -> Result<Framing, Reason> {
+        let mut framing = Framing::default();
+        for line in lines {
+            match line.split_at(2) {
+                ("L:", value) => framing.add_length(value.as_bytes())?,
+                (_, value) => framing.add_encoding(value.as_bytes()),
+            }
+        }
+        Ok(framing)
+    }
+
+    #[test]
+    fn a_request_body_is_framed_one_way_or_refused() {
+        use RequestBody::{Chunked, Empty, Length};
+        for (lines, is_http_11, want) in [
+            (&[][..], true, Ok(Empty)),
+            (&["L:0"], true, Ok(Length(0))),
+            (&["L:5"], false, Ok(Length(5))),
+            (&["L:"], true, Err(Reason::Length)),
+            (&["L:5, 5"], true, Err(Reason::Length)),
+            (&["L:5", "L:5"], true, Err(Reason::TwoLengths)),
+            (&["L:5", "L:x"], true, Err(Reason::TwoLengths)),
+            (&["E:chunked"], true, Ok(Chunked)),
+            (&["E:CHUNKED"], true, Ok(Chunked)),
+            (&["E:chunked"], false, Err(Reason::EncodingInHttp10)),
+            (&["E:chunked", "L:5"], true, Err(Reason::LengthAndEncoding)),
+            (&["L:5", "E:xchunked"], true, Err(Reason::LengthAndEncoding)),
+            (&["E:", "L:5"], true, Err(Reason::LengthAndEncoding)),
+            (&["E:"], true, Err(Reason::Encoding)),
+            (&["E:,chunked"], true, Err(Reason::Encoding)),
+            (&["E:chunked,"], true, Err(Reason::Encoding)),
+            (&["E:chunked, chunked"], true, Err(Reason::Encoding)),
+            (&["E:chunked", "E:chunked"], true, Err(Reason::Encoding)),
+            (&["E:chunked, identity"], true, Err(Reason::Encoding)),
+            (&["E:chunked", "E:x"], true, Err(Reason::Encoding)),
+            (&["E:chunked;a=b"], true, Err(Reason::Encoding)),
+            (&["E:chu nked"], true, Err(Reason::Encoding)),
+            (&["E:\u{b}chunked"], true, Err(Reason::Encoding)),
+            (&["E:identity"], true, Err(Reason::Encoding)),
+            (&["E:gzip, chunked"], true, Err(Reason::UnknownEncoding)),
+            (&["E:gzip", "E:chunked"], true, Err(Reason::UnknownEncoding)),
+        ] {
+            let got = gather(lines).and_then(|framing| framing.request(is_http_11));
+            assert_eq!(got, want, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_body_depends_on_status_and_method_too() {
+        use ResponseBody::{Chunked, Empty, Length, UntilClose};
+        for (lines, is_http_11, status, to_head, want) in [
+            (&[][..], true, 200, false, Ok(UntilClose)),
+            (&[], true, 200, true, Ok(Empty)),
+            (&[], true, 204, false, Ok(Empty)),
+            (&[], true, 304, false, Ok(Empty)),
+            (&[], true, 100, false, Ok(Empty)),
+            (&["L:0"], true, 200, false, Ok(Length(0))),
+            (&["L:5"], true, 200, false, Ok(Length(5))),
+            (&["L:5"], true, 200, true, Ok(Empty)),
+            (&["L:5"], true, 304, false, Ok(Empty)),
+            (&["L:5"], true, 204, false, Ok(Empty)),
+            (&["L:five"], true, 200, true, Err(Reason::Length)),
+            (&["L:0"], true, 103, false, Ok(Empty)),
+            (&["L:5"], true, 103, false, Err(Reason::FramedInterim)),
+            (&["E:chunked"], true, 103, false, Err(Reason::FramedInterim)),
+            (&["E:chunked"], true, 200, false, Ok(Chunked)),
+            (&["E:chunked"], true, 200, true, Ok(Empty)),
+            (&["E:chunked"], true, 204, false, Ok(Empty)),
+            (&["E:chunked"], false, 200, false, Err(Reason::EncodingInHttp10)),
+            (&["E:chunked", "L:5"], true, 200, false, Err(Reason::LengthAndEncoding)),
+            (&["E:foo, chunked"], true, 200, false, Err(Reason::UnknownEncoding)),
+            (&["E:chunked, identity"], true, 200, false, Err(Reason::Encoding)),
+        ] {
+            let got = gather(lines).and_then(|framing| framing.response(is_http_11, status, to_head));
+            assert_eq!(got, want, "{lines:?} {status}");
+        }
+    }
+}

@@ -24,27 +24,35 @@ impl Options {
             if slots[at].kind != FieldKind::Connection {
                 continue;
             }
-            for option in members(slots[at].value(bytes)) {
-                if option.eq_ignore_ascii_case(b"close") {
-                    options.close = true;
-                } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                    options.keep_alive = true;
-                } else if option.eq_ignore_ascii_case(b"upgrade") {
-                    options.upgrade = true;
-                } else {
-                    nominated += 1;
-                    if nominated > MAX_NOMINATED {
-                        return Err(Reason::TooManyOptions);
-                    }
-                    for slot in slots.iter_mut() {
-                        if slot.kind != FieldKind::Host && slot.name(bytes).eq_ignore_ascii_case(option) {
-                            slot.hop = true;
-                        }
+            // Most say one thing, which need not be looked for commas.
+            let value = slots[at].value(bytes);
+            if options.take(value) {
+                continue;
+            }
+            for option in members(value).filter(|option| !options.take(option)) {
+                nominated += 1;
+                if nominated > MAX_NOMINATED {
+                    return Err(Reason::TooManyOptions);
+                }
+                for slot in slots.iter_mut() {
+                    if slot.kind != FieldKind::Host && slot.name(bytes).eq_ignore_ascii_case(option) {
+                        slot.hop = true;
                     }
                 }
             }
         }
         Ok(options)
+    }
+
+    /// Whether `option` is one of ours, which it notes then.
+    fn take(&mut self, option: &[u8]) -> bool {
+        match option.len() {
+            5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
+            7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+            _ => return false,
+        }
+        true
     }
 
     /// Whether the connection outlives the message as far as these options go (RFC 9112, 9.3).

@@ -168,3 +168,57 @@ fn sentence(status: u16) -> &'static str {
         _ => "This is all there is to say.",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Asked, FieldSlots, HeadLimits, Method, ResponseBody, ResponseHead};
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    #[test]
+    fn an_answer_is_what_our_own_reader_takes() {
+        for status in
+            [200, 204, 304, 400, 404, 408, 413, 414, 417, 421, 431, 500, 501, 502, 503, 504, 505, 599]
+        {
+            for head_only in [false, true] {
+                let mut out = Vec::new();
+                let sent = write(&mut out, &Reply { head_only, ..Reply::new(status, DATE, "Ostler") });
+                let end = memchr::memmem::find(&out, b"\r\n\r\n").expect("a head ends") + 4;
+                assert_eq!(out.len() - end, sent, "{status}");
+                let method = if head_only { Method::Head } else { Method::Get };
+                let mut slots = FieldSlots::new();
+                let asked = Asked { method, upgrade: false };
+                let head = ResponseHead::parse(&out[..end], &mut slots, &HeadLimits::RESPONSE, asked)
+                    .expect("our own answers are sound");
+                assert_eq!((head.status, head.persistent), (status, false));
+                assert_eq!(head.reason, reason(status).as_bytes());
+                assert_eq!(head.first("Date"), Some(DATE.as_bytes()));
+                match head.body {
+                    ResponseBody::Length(length) => assert_eq!(length, sent as u64),
+                    ResponseBody::Empty => assert_eq!(sent, 0),
+                    other => panic!("{status}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fields_come_as_the_caller_has_set_them() {
+        let mut out = Vec::new();
+        let reply = Reply {
+            close: false,
+            version: Version::Http10,
+            fields: &[("Allow", "GET, HEAD")],
+            retry_after: Some(10),
+            content_type: "text/plain",
+            body: Some(b"no\n"),
+            ..Reply::new(405, DATE, "")
+        };
+        assert_eq!(write(&mut out, &reply), 3);
+        let text = "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nAllow: GET, HEAD\r\n\
+                    Retry-After: 10\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\
+                    \r\nno\n";
+        assert_eq!(String::from_utf8_lossy(&out), text);
+    }
+}

@@ -174,3 +174,191 @@ fn start<'b>(
     let reason = head.get("HTTP/1.1 200 ".len()..end).unwrap_or(b"");
     Ok(Start { minor, status, reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GET: Asked = Asked { method: Method::Get, upgrade: false };
+
+    fn parse<'b, 'h>(
+        head: &'b str,
+        slots: &'h mut FieldSlots,
+        asked: Asked,
+    ) -> Result<ResponseHead<'b, 'h>, Reason> {
+        ResponseHead::parse(head.as_bytes(), slots, &HeadLimits::RESPONSE, asked).map_err(|fault| {
+            assert_eq!(fault.status, 502);
+            fault.reason
+        })
+    }
+
+    #[test]
+    fn a_sound_head_is_taken_apart() {
+        let text = "HTTP/1.1 404 Not  F\u{f6}und\r\nX-Test: caf\u{e9}\r\nContent-Length: 2\r\n\
+                    Connection: X-Hop\r\nX-Hop: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
+                    Keep-Alive: max=9, Timeout=77\r\n\r\n";
+        let mut slots = FieldSlots::new();
+        let head = parse(text, &mut slots, GET).expect("sound");
+        assert_eq!((head.version, head.status), (Version::Http11, 404));
+        assert_eq!(head.reason, "Not  F\u{f6}und".as_bytes());
+        assert_eq!((head.body, head.length), (ResponseBody::Length(2), Some(2)));
+        assert!(head.persistent && !head.is_interim());
+        assert_eq!(head.keep_alive_timeout(), Some(77));
+        let cookies: Vec<_> = head.fields.all_of(FieldKind::SetCookie).collect();
+        assert_eq!(cookies, [b"a", b"b"]);
+        let stays: Vec<_> = head.fields.iter().filter(|field| !field.hop).map(|field| field.name).collect();
+        assert_eq!(stays, [&b"X-Test"[..], b"Set-Cookie", b"Set-Cookie"]);
+    }
+
+    #[test]
+    fn status_lines_are_sound_or_fail_the_response() {
+        for (line, want) in [
+            ("HTTP/1.1 200 OK", Ok((200, "OK"))),
+            ("HTTP/1.0 200 OK", Ok((200, "OK"))),
+            ("HTTP/1.1 200 ", Ok((200, ""))),
+            ("HTTP/1.1 200", Ok((200, ""))),
+            ("HTTP/1.1 599 \tOdd", Ok((599, "\tOdd"))),
+            ("HTTP/1.1 099 Odd", Err(Reason::StatusCode)),
+            ("HTTP/1.1 600 Odd", Err(Reason::StatusCode)),
+            ("HTTP/1.1 2000 OK", Err(Reason::StatusLine)),
+            ("HTTP/1.1 20 OK", Err(Reason::StatusLine)),
+            ("HTTP/1.1 2x0 OK", Err(Reason::StatusLine)),
+            ("HTTP/1.1  200 OK", Err(Reason::StatusLine)),
+            ("HTTP/1.1", Err(Reason::Version)),
+            ("HTTP/1.1 200 O\0K", Err(Reason::StatusLine)),
+            ("HTTP/1.1 200 O\rK", Err(Reason::BareCr)),
+            ("HTTP/2.0 200 OK", Err(Reason::Version)),
+            ("HTTP/1.2 200 OK", Err(Reason::Version)),
+            ("\r\nHTTP/1.1 200 OK", Err(Reason::NotHttp)),
+            ("220 smtp.test ESMTP ready", Err(Reason::NotHttp)),
+            ("", Err(Reason::NotHttp)),
+        ] {
+            for lines in ["Content-Length: 0\r\n", ""] {
+                let text = format!("{line}\r\n{lines}\r\n");
+                let mut slots = FieldSlots::new();
+                let got = parse(&text, &mut slots, GET).map(|head| (head.status, head.reason));
+                assert_eq!(got, want.map(|(status, reason)| (status, reason.as_bytes())), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn malformed_fields_fail_the_response() {
+        for (lines, want) in [
+            ("X-Fold: one\r\n two\r\n", Reason::Fold),
+            ("Content-Length : 2\r\n", Reason::BlankBeforeColon),
+            ("X-Test: a\rSet-Cookie: x=1\r\n", Reason::BareCr),
+            ("X-Test: a\nSet-Cookie: x=1\r\n", Reason::BareLf),
+            ("X Bad(Name): v\r\n", Reason::FieldName),
+            ("X-Test: a\0b\r\n", Reason::FieldValue),
+            ("NoColon\r\n", Reason::NoColon),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", Reason::TwoLengths),
+            ("Content-Length: five\r\n", Reason::Length),
+            ("Content-Length: +5\r\n", Reason::Length),
+            ("Content-Length: 18446744073709551621\r\n", Reason::Length),
+            ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", Reason::LengthAndEncoding),
+            ("Transfer-Encoding: chunked, identity\r\n", Reason::Encoding),
+            ("Transfer-Encoding: foo, chunked\r\n", Reason::UnknownEncoding),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
+            assert_eq!(parse(&text, &mut FieldSlots::new(), GET).map(|_| ()), Err(want), "{lines:?}");
+        }
+        let bare = "HTTP/1.1 200 OK\nContent-Length: 2\n\n";
+        assert_eq!(parse(bare, &mut FieldSlots::new(), GET).map(|_| ()), Err(Reason::BareLf));
+        let bare = "HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\n";
+        assert_eq!(parse(bare, &mut FieldSlots::new(), GET).map(|_| ()), Err(Reason::BareLf));
+    }
+
+    #[test]
+    fn connections_are_reused_only_after_a_body_with_an_end() {
+        for (text, method, body, persistent) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", Method::Get, ResponseBody::UntilClose, false),
+            ("HTTP/1.1 200 OK\r\n\r\n", Method::Head, ResponseBody::Empty, true),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Method::Head,
+                ResponseBody::Empty,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Method::Get,
+                ResponseBody::Chunked,
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n", Method::Get, ResponseBody::Length(1), true),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n",
+                Method::Get,
+                ResponseBody::Length(1),
+                false,
+            ),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", Method::Get, ResponseBody::Length(1), false),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\n",
+                Method::Get,
+                ResponseBody::Length(1),
+                true,
+            ),
+            (
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n",
+                Method::Get,
+                ResponseBody::Empty,
+                true,
+            ),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Method::Get, ResponseBody::Empty, true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Method::Get, ResponseBody::Empty, true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Method::Get, ResponseBody::Empty, false),
+            (
+                "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Method::Get,
+                ResponseBody::Empty,
+                false,
+            ),
+            ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", Method::Get, ResponseBody::Empty, true),
+        ] {
+            let mut slots = FieldSlots::new();
+            let head = parse(text, &mut slots, Asked { method, upgrade: false }).expect(text);
+            assert_eq!((head.body, head.persistent), (body, persistent), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_of_protocols_must_have_been_asked_for() {
+        let sound = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        let asked = Asked { method: Method::Get, upgrade: true };
+        let mut slots = FieldSlots::new();
+        let head = parse(sound, &mut slots, asked).expect("asked for");
+        assert_eq!((head.upgrade, head.persistent), (Some(&b"websocket"[..]), false));
+        assert!(!head.is_interim());
+        for (text, asked) in [
+            (sound, GET),
+            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", asked),
+            ("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n", asked),
+            ("HTTP/1.1 101 Switching Protocols\r\nUpgrade:\r\nConnection: Upgrade\r\n\r\n", asked),
+            ("HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", asked),
+            ("HTTP/1.1 200 OK\r\n\r\n", Asked { method: Method::Connect, upgrade: false }),
+        ] {
+            let got = parse(text, &mut FieldSlots::new(), asked).map(|_| ());
+            assert_eq!(got, Err(Reason::Switch), "{text:?}");
+        }
+        let refused = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        assert_eq!(parse(refused, &mut slots, asked).expect("sound").upgrade, None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            start in prop::sample::select(vec!["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 ", "HTTP/1.1 200"]),
+            mut bytes in prop::collection::vec(any::<u8>(), 0..120),
+        ) {
+            let mut head = start.as_bytes().to_vec();
+            head.append(&mut bytes);
+            let mut slots = FieldSlots::new();
+            let _ = ResponseHead::parse(&head, &mut slots, &HeadLimits::RESPONSE, GET);
+            head.extend_from_slice(b"\r\n\r\n");
+            let _ = ResponseHead::parse(&head, &mut slots, &HeadLimits::RESPONSE, GET);
+        }
+    }
+}

@@ -117,6 +117,11 @@ impl HeadScan {
         limits: &HeadLimits,
         kind: HeadKind,
     ) -> Result<Option<usize>, Reason> {
+        if self.looked == 0
+            && let Some(end) = whole(bytes, limits, kind)
+        {
+            return Ok(Some(end));
+        }
         if kind == HeadKind::Trailers {
             self.started = true;
         }
@@ -197,6 +202,42 @@ impl HeadScan {
     }
 }
 
+/// The end of a head that came in one piece and is as it should be: what mostly happens, with half the work.
+/// Where anything is missing or odd, it says nothing, and `look` goes through the bytes in order.
+fn whole(bytes: &[u8], limits: &HeadLimits, kind: HeadKind) -> Option<usize> {
+    let mut ends = memchr::memchr_iter(b'\n', bytes);
+    let start_line = ends.next()?;
+    if start_line.saturating_sub(1) > limits.line {
+        return None;
+    }
+    let is_ours = match kind {
+        HeadKind::Request => is_token(bytes[0]) && bytes[..start_line].ends_with(b" HTTP/1.1\r"),
+        HeadKind::Response => bytes.starts_with(STATUS_LINE) && bytes[start_line - 1] == b'\r',
+        HeadKind::Trailers => false,
+    };
+    if !is_ours {
+        return None;
+    }
+    let mut line_at = start_line + 1;
+    let mut lines = 1;
+    for at in ends {
+        // Every LF has a CR before it, and as many CRs as LFs leave none that stands alone.
+        if bytes[at - 1] != b'\r' || at - 1 - line_at > limits.field_size {
+            return None;
+        }
+        lines += 1;
+        if at == line_at + 1 {
+            let end = at + 1;
+            let is_sound = end <= limits.total
+                && lines - 2 <= limits.fields
+                && memchr::memchr_iter(b'\r', &bytes[..end]).count() == lines;
+            return is_sound.then_some(end);
+        }
+        line_at = at + 1;
+    }
+    None
+}
+
 /// Refuses what cannot be the beginning of a head; `line_at` is where the current line begins.
 fn beginning(bytes: &[u8], line_at: usize, kind: HeadKind) -> Result<(), Reason> {
     match kind {
@@ -216,3 +257,149 @@ fn beginning(bytes: &[u8], line_at: usize, kind: HeadKind) -> Result<(), Reason>
 
 /// How every response begins that we understand.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SMALL: HeadLimits = HeadLimits { line: 40, fields: 4, field_size: 30, total: 120 };
+
+    /// Scans `bytes` as they would arrive in pieces that end at `cuts`. Returns the verdict only.
+    fn scan_in_pieces(bytes: &[u8], cuts: &[usize], kind: HeadKind) -> Result<Option<usize>, Reason> {
+        let mut scan = HeadScan::new();
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        ends.sort_unstable();
+        ends.push(bytes.len());
+        for end in ends {
+            match scan.look(&bytes[..end], &SMALL, kind)? {
+                Some(found) => return Ok(Some(found)),
+                None => continue,
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn finds_the_end_or_says_what_is_wrong_at_once() {
+        use HeadKind::{Request, Response, Trailers};
+        for (kind, bytes, want) in [
+            (Request, "", Ok(None)),
+            (Request, "GET / HTTP/1.1\r\n\r\n", Ok(Some(18))),
+            (Request, "GET / HTTP/1.1\r\n\r\nGET /", Ok(Some(18))),
+            (Request, "GET / HTTP/1.1\r\nA: b\r\n\r\n", Ok(Some(24))),
+            (Request, "GET / HTTP/1.0\r\nA: b\r\n\r", Ok(None)),
+            (Request, "\r\nGET / HTTP/1.1\r\n\r\n", Ok(Some(20))),
+            (Request, "\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Ok(Some(26))),
+            (Request, "\r\n\r\n\r\n\r\n\r\n", Err(Reason::EmptyLines)),
+            (Request, "\n", Err(Reason::BareLf)),
+            (Request, "\r", Ok(None)),
+            (Request, "\rG", Err(Reason::BareCr)),
+            (Request, "\u{16}\u{3}\u{1}", Err(Reason::Tls)),
+            (Request, "\u{1}\u{2}", Err(Reason::Method)),
+            (Request, "\r\n\u{16}", Err(Reason::Tls)),
+            (Request, " GET", Err(Reason::Method)),
+            (Request, "GET /\r\n", Err(Reason::NoVersion)),
+            (Request, "GET\r\n", Err(Reason::RequestLine)),
+            (Request, "GET / HTTP/1.1 \r\n", Err(Reason::RequestLine)),
+            (Request, "GET / HTTP/1.1x\r\n", Err(Reason::RequestLine)),
+            (Request, "GET / HTTP/01.1\r\n", Err(Reason::RequestLine)),
+            (Request, "GET / http/1.1\r\n", Err(Reason::RequestLine)),
+            (Request, "GET / HTTP/1.2\r\n", Err(Reason::Version)),
+            (Request, "GET / HTTP/0.9\r\n", Err(Reason::Version)),
+            (Request, "PRI * HTTP/2.0\r\n", Err(Reason::Version)),
+            (Request, "GET\t/\tHTTP/1.1\r\n", Err(Reason::Method)),
+            (Request, "GE\0T / HTTP/1.0\r\n", Err(Reason::Method)),
+            (Request, "GET /\0 HTTP/1.0\r\n", Err(Reason::TargetByte)),
+            (Request, "GET / HTTP/1.1\rX: 1\r\n", Err(Reason::BareCr)),
+            (Request, "GET / HTTP/1.1\r\r\n", Err(Reason::BareCr)),
+            (Request, "GET / HTTP/1.1\n", Err(Reason::BareLf)),
+            (Request, "GET / HTTP/1.1\r\nA: b\n", Err(Reason::BareLf)),
+            (Request, "GET / HTTP/1.1\r\nA: b\r\n\n", Err(Reason::BareLf)),
+            (Request, "GET / HTTP/1.1\r\nA: b\rc", Err(Reason::BareCr)),
+            (Request, "GET /aaaaaaaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\n", Ok(None)),
+            (Request, "GET /aaaaaaaaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\n", Ok(None)),
+            (Request, "GET /aaaaaaaaaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\n", Err(Reason::LineTooLong)),
+            (Request, "GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Err(Reason::LineTooLong)),
+            (Request, "GET / HTTP/1.1\r\nA: bbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n", Ok(None)),
+            (Request, "GET / HTTP/1.1\r\nA: bbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n", Err(Reason::FieldTooLarge)),
+            (Request, "GET / HTTP/1.1\r\nA: bbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Err(Reason::FieldTooLarge)),
+            (Request, "GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\nd:\r\n\r\n", Ok(Some(34))),
+            (Request, "GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\n", Err(Reason::TooManyFields)),
+            (Response, "HTTP/1.1 200 OK\r\n\r\n", Ok(Some(19))),
+            (Response, "HTTP/1.0 200\r\n\r\n", Ok(Some(16))),
+            (Response, "HTTP", Ok(None)),
+            (Response, "HTTP/2.0 200 OK\r\n", Err(Reason::NotHttp)),
+            (Response, "\r\n", Err(Reason::NotHttp)),
+            (Response, "220 ready", Err(Reason::NotHttp)),
+            (Response, "HTTP/1.1 200 OK\n", Err(Reason::BareLf)),
+            (Trailers, "\r\nGET", Ok(Some(2))),
+            (Trailers, "a: b\r\n\r\n", Ok(Some(8))),
+            (Trailers, "a: b\n", Err(Reason::BareLf)),
+        ] {
+            assert_eq!(scan_in_pieces(bytes.as_bytes(), &[], kind), want, "{bytes:?}");
+            let each: Vec<usize> = (0..bytes.len()).collect();
+            assert_eq!(scan_in_pieces(bytes.as_bytes(), &each, kind), want, "{bytes:?} byte by byte");
+        }
+    }
+
+    #[test]
+    fn the_whole_head_has_a_limit_too() {
+        let head = b"GET / HTTP/1.1\r\na: 345678901234567890123456789\r\n\
+                     b: 345678901234567890123456789\r\nc: 345678901234567890123456789\r\n\
+                     d: 345678901234567890123456789\r\n\r\n";
+        assert_eq!(scan_in_pieces(head, &[], HeadKind::Request), Err(Reason::HeadTooLarge));
+        let each: Vec<usize> = (0..head.len()).collect();
+        assert_eq!(scan_in_pieces(head, &each, HeadKind::Request), Err(Reason::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_request_has_begun_with_its_first_byte_that_is_no_line_end() {
+        for (bytes, want) in [("", false), ("\r\n", false), ("\r\nG", true), ("G", true)] {
+            let mut scan = HeadScan::new();
+            assert_eq!(scan.scan(bytes.as_bytes(), &SMALL, HeadKind::Request), Ok(None));
+            assert_eq!(scan.has_begun(), want, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn limits_of_requests_follow_the_directives_up_to_what_memory_is_for() {
+        let usual = HeadLimits::request(8190, Some(100), 8190);
+        assert_eq!((usual.line, usual.fields, usual.field_size, usual.total), (8190, 100, 8190, MAX_HEAD));
+        assert_eq!(HeadLimits::request(100, Some(2), 50).total, 100 + 2 * 52 + 16);
+        assert_eq!(HeadLimits::request(100_000, None, 8190).total, 100_000 + 8190 + 1024);
+        assert_eq!(HeadLimits::request(usize::MAX, None, usize::MAX).total, usize::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_finds_the_same_end_or_the_same_fault(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "GET / HTTP/1.1", "HTTP/1.1 200 OK", "GET /", "a: b", "\r\n", "\r\n", "\r\n\r\n", "\n", "\r",
+                    "x: 4567890123456789", "\0", " ", "HTTP/1.0", "\u{16}", "é",
+                ]),
+                0..14,
+            ),
+            cuts in prop::collection::vec(any::<usize>(), 0..12),
+            kind in prop::sample::select(vec![HeadKind::Request, HeadKind::Response, HeadKind::Trailers]),
+            line in 10..60usize, fields in 0..6usize, field_size in 3..40usize, total in 20..150usize,
+        ) {
+            let bytes = parts.concat().into_bytes();
+            let limits = HeadLimits { line, fields, field_size, total };
+            let whole = HeadScan::new().look(&bytes, &limits, kind);
+            let mut scan = HeadScan::new();
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+            ends.sort_unstable();
+            ends.push(bytes.len());
+            let mut split = Ok(None);
+            for end in ends {
+                split = scan.look(&bytes[..end], &limits, kind);
+                if split != Ok(None) {
+                    break;
+                }
+            }
+            prop_assert_eq!(whole, split);
+        }
+    }
+}

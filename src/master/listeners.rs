@@ -55,12 +55,13 @@ impl Listeners {
         list
     }
 
-    /// A second descriptor of each socket, for a child.
+    /// A second descriptor of each socket, for a child, and where it is bound.
     ///
     /// # Errors
     /// If no descriptor is left.
-    pub fn for_child(&self) -> io::Result<Vec<(ListenerId, OwnedFd)>> {
-        self.0.iter().map(|listener| Ok((listener.id, listener.fd.try_clone()?))).collect()
+    pub fn for_child(&self) -> io::Result<Vec<(ListenerId, OwnedFd, SocketAddr)>> {
+        let copy = |listener: &Listener| Ok((listener.id, listener.fd.try_clone()?, listener.address));
+        self.0.iter().map(copy).collect()
     }
 
     /// How many there are.

@@ -38,7 +38,7 @@ pub struct Logs {
 #[derive(Debug)]
 struct Target {
     /// What children write to.
-    writer: OwnedFd,
+    sink: Sink,
     program: Option<Program>,
 }
 
@@ -66,7 +66,7 @@ impl Logs {
         }
         let error_log = &targets[config.error_log.index()];
         let error_log_name = name(&config.log_targets[config.error_log.index()]);
-        let error_log = own_writer(error_log.writer.as_fd())
+        let error_log = own_writer(error_log.sink.as_fd())
             .map_err(|source| StartError::Log { target: error_log_name.clone(), source })?;
         Ok(Self { targets, error_log: Sink::from(error_log), error_log_name })
     }
@@ -92,16 +92,15 @@ impl Logs {
 
     /// What children write to, by `LogTargetId`.
     #[must_use]
-    pub fn for_child(&self) -> Vec<RawFd> {
-        self.targets.iter().map(|target| target.writer.as_raw_fd()).collect()
+    pub fn for_child(&self) -> Vec<Sink> {
+        self.targets.iter().map(|target| target.sink.clone()).collect()
     }
 
     /// Every descriptor that a child must keep: its targets and the error log.
     #[must_use]
     pub fn kept_by_child(&self) -> Vec<RawFd> {
-        let mut kept = self.for_child();
-        kept.push(self.error_log.as_raw_fd());
-        kept
+        let targets = self.targets.iter().map(|target| target.sink.as_raw_fd());
+        targets.chain([self.error_log.as_raw_fd()]).collect()
     }
 
     /// Starts each program that is down and due. Returns what went wrong, one sentence each.
@@ -165,20 +164,20 @@ fn name(target: &LogTarget) -> String {
 }
 
 fn open(target: &LogTarget) -> io::Result<Target> {
-    let stream = |fd: BorrowedFd<'_>| fd::duplicate(fd).map(|writer| Target { writer, program: None });
+    let plain = |writer: OwnedFd| Target { sink: Sink::from(writer), program: None };
     match target {
         LogTarget::File(path) => {
             let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-            Ok(Target { writer: file.into(), program: None })
+            Ok(plain(file.into()))
         }
         LogTarget::Program(command) => {
             let (reader, writer) = fd::pipe()?;
             let command = command.clone();
             let program = Program { command, reader, pid: None, restarts: RESTARTS, due: Tick(0) };
-            Ok(Target { writer, program: Some(program) })
+            Ok(Target { sink: Sink::from(writer), program: Some(program) })
         }
-        LogTarget::Stderr => stream(io::stderr().as_fd()),
-        LogTarget::Stdout => stream(io::stdout().as_fd()),
+        LogTarget::Stderr => fd::duplicate(io::stderr().as_fd()).map(plain),
+        LogTarget::Stdout => fd::duplicate(io::stdout().as_fd()).map(plain),
     }
 }
 

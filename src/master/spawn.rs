@@ -10,7 +10,7 @@ use crate::mpm::orders::Orders;
 use crate::scoreboard::board::{Board, BoardError, Ending, Loan};
 use crate::sys::privilege::Identity;
 use crate::sys::process::{self, ChildExit};
-use crate::sys::{random, socket, title};
+use crate::sys::{socket, title};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -78,7 +78,6 @@ impl Estate {
         };
         let listeners = listeners.for_child()?;
         let (orders, orders_of_child) = socket::pair()?;
-        let heir_jitter = random::number()?;
         let config = &generation.config;
         let loan = Loan {
             generation: generation.number,
@@ -95,16 +94,15 @@ impl Estate {
             listeners,
             orders: orders_of_child,
             block,
+            board: self.board.reader(),
             logger: self.log.clone(),
-            log_fds: self.logs.for_child(),
+            logs: self.logs.for_child(),
             identity: self.identity.clone(),
-            heir_jitter,
         };
         let mut keep = self.logs.kept_by_child();
-        let reader = self.board.reader();
-        keep.push(reader.as_fd().as_raw_fd());
+        keep.push(inheritance.board.as_fd().as_raw_fd());
         keep.push(inheritance.orders.as_raw_fd());
-        keep.extend(inheritance.listeners.iter().map(|(_, fd)| fd.as_raw_fd()));
+        keep.extend(inheritance.listeners.iter().map(|(_, fd, _)| fd.as_raw_fd()));
         let board = &self.board;
         match process::spawn_child_keeping(&keep, move || first_steps(inheritance, board)) {
             Ok(pid) => {

@@ -395,6 +395,7 @@ impl Master {
         let order = Order::Drain {
             grace_ms: generation::milliseconds(grace),
             deadline_ms: left.map_or(0, |left| generation::milliseconds(left).max(1)),
+            last: why == Why::Stop,
         };
         debug!(self.estate.log, "child {} (slot {slot}) drains: {why:?}", child.pid);
         self.order(slot, order);

@@ -1,77 +1,859 @@
-//! PLACEHOLDER until the room is built: answers each connection with one line and closes it.
+//! What a child's threads share, and how a child begins and ends.
 
-use crate::config::model::Config;
-use crate::ids::{Generation, ListenerId, SlotIndex};
-use crate::mpm::orders::{Heard, Order, Orders, Word};
+use super::accept::{Door, Doors, Newcomer};
+use super::conn::{BUFFER, Conn, Scratch};
+use super::lead::Lead;
+use super::orders::{Orders, Word};
+use super::relay::Active;
+use super::rows::{Freed, Rows};
+use super::table::{News, Posted, Table};
+use super::timers::{Due, Timers};
+use super::tokens::{Aged, Source};
+use super::upstream::{Idle, Link, Links, Place, Waiter};
+use super::{event, prefork, worker};
+use crate::buf::Gather;
+use crate::clock::{Moment, Tick};
+use crate::config::model::{Config, Handler, Mpm, ServerTokens};
+use crate::http::{DateStamp, HeadLimits};
+use crate::ids::{BackendId, Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
+use crate::log::access::AccessLogs;
+use crate::log::sink::Sink;
+use crate::proxy::exchange::{Context, Exchange};
+use crate::proxy::router::Router;
+use crate::scoreboard::board::BoardReader;
 use crate::scoreboard::row::ChildBlock;
-use crate::sys::poll::{self, Seen, Wish};
-use crate::sys::privilege::Identity;
+use crate::status;
+use crate::sys::fd::EventFd;
+use crate::sys::privilege::{self, Identity};
 use crate::sys::process::ChildExit;
-use crate::sys::{privilege, signal, socket};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use crate::sys::{process, random, socket, time};
+use mio::{Poll, Registry, Waker};
+use slog::{Logger, error, warn};
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// What a child has from its master.
+/// Everything a child gets from its master, by fork.
 pub struct Inheritance {
-    /// What it obeys.
+    /// What to do; never changes.
     pub config: Arc<Config>,
-    /// Its slot.
+    /// Our number.
     pub slot: SlotIndex,
-    /// Its generation.
+    /// Our generation.
     pub generation: Generation,
-    /// The listening sockets.
-    pub listeners: Vec<(ListenerId, OwnedFd)>,
-    /// Its end of the orders socket.
+    /// The listening sockets, and where they really listen (port 0 has become one).
+    pub listeners: Vec<(ListenerId, OwnedFd, SocketAddr)>,
+    /// Our end of the orders socket.
     pub orders: OwnedFd,
-    /// Its block of the scoreboard.
+    /// Our block of the scoreboard.
     pub block: ChildBlock,
+    /// The whole of it, to be read.
+    pub board: BoardReader,
     /// The error log.
-    pub logger: slog::Logger,
-    /// Log targets by number.
-    pub log_fds: Vec<RawFd>,
-    /// Who to become.
+    pub logger: Logger,
+    /// What logs go to, by [`LogTargetId`].
+    pub logs: Vec<Sink>,
+    /// Who to become; `None` where the master is not root.
     pub identity: Option<Identity>,
-    /// Random bits, for the jitter of recycling.
-    pub heir_jitter: u64,
 }
 
-/// Serves.
+/// What a connection counts as in the process row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gauge {
+    /// Nothing: it is not there.
+    None,
+    /// A head is awaited or coming in, or a row is awaited.
+    Heads,
+    /// An exchange is under way.
+    Exchange,
+    /// Idle between requests.
+    KeepAlive,
+    /// Lingering.
+    Closing,
+    /// A tunnel.
+    Tunnel,
+}
+
+/// What the event driver adds.
+pub(super) struct Event {
+    pub(super) rows: Rows,
+    pub(super) table: Table<Conn>,
+    pub(super) links: Links,
+    pub(super) timers: Timers,
+    /// The most connections; the table has some room beyond, for those that an exclusive wake brings.
+    limit: u32,
+}
+
+/// What belongs to one virtual host.
+struct Host {
+    logs: AccessLogs,
+    limits: HeadLimits,
+}
+
+/// What the threads of a child share.
+pub struct Child {
+    /// What to do.
+    pub config: Arc<Config>,
+    /// Hosts and paths.
+    pub router: Router,
+    /// Our block of the scoreboard.
+    pub block: ChildBlock,
+    /// The error log.
+    pub log: Logger,
+    /// To the master and back.
+    pub orders: Orders,
+    /// Our generation.
+    pub generation: Generation,
+    pub(super) doors: Doors,
+    pub(super) lead: Lead,
+    pub(super) poll: Mutex<Poll>,
+    pub(super) registry: Registry,
+    pub(super) waker: Waker,
+    /// Until when the leader sleeps in the poll; 0 while nobody does.
+    pub(super) leader_until: AtomicU64,
+    pub(super) event: Option<Event>,
+    /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
+    pub idle_until: AtomicU64,
+    leaving: AtomicBool,
+    /// Nobody else accepts on our listeners any more: what waits there is ours.
+    pub(super) last: AtomicBool,
+    /// Threads that serve a connection (worker).
+    serving: AtomicU32,
+    /// An order to accept has come and not been carried out.
+    pub(super) accept_all: AtomicBool,
+    /// Client connections that are open.
+    pub(super) open: AtomicU32,
+    /// Signalled when the child's last connection is gone and it is leaving.
+    pub(super) over: EventFd,
+    /// Signalled once when the child is to leave; readable from then on.
+    pub(super) leave: EventFd,
+    /// The steward sleeps without a timer and wants to be told when there is work.
+    pub(super) steward_asleep: AtomicBool,
+    /// How it is told.
+    pub(super) bell: EventFd,
+    clock: AtomicU64,
+    wall: AtomicU64,
+    wall_read: AtomicU64,
+    said_full: AtomicU64,
+    sweep_at: AtomicU64,
+    quota: Quota,
+    hosts: Vec<Host>,
+    places: Vec<Place>,
+    server: String,
+    board: BoardReader,
+    any_logs: bool,
+    /// Whether a connection's own address must be asked for: hosts or logs depend on it.
+    needs_local: bool,
+}
+
+/// When the child is used up (MaxRequestsPerChild, MaxConnectionsPerChild).
+struct Quota {
+    requests: AtomicU64,
+    connections: AtomicU64,
+    request_limit: u64,
+    connection_limit: u64,
+    said: AtomicBool,
+}
+
+impl Quota {
+    /// The limits, each a tenth up or down by chance, so that children that began together do not end together,
+    /// and a tenth less than that, so that there is time for an heir.
+    fn new(config: &Config) -> Self {
+        let chance = |limit: Option<std::num::NonZeroU64>| {
+            limit.map_or(u64::MAX, |limit| {
+                let spread = (limit.get() / 5).max(1);
+                let shift = random::number().map_or(spread / 2, |number| number % (spread + 1));
+                let drawn = limit.get() - limit.get() / 10 + shift;
+                (drawn - drawn / 10).max(1)
+            })
+        };
+        Self {
+            requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            request_limit: chance(config.limits.max_requests_per_child),
+            connection_limit: chance(config.limits.max_connections_per_child),
+            said: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Descriptors of a child beside those of its connections: logs, listeners, polls, and what libraries open.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Connections that an exclusive wake may bring beyond the limit.
+const LATE: u32 = 64;
+
+/// Serves until the master says otherwise. Drops privileges, starts threads, says so, serves, leaves.
 pub fn run(inheritance: Inheritance) -> ChildExit {
-    let Inheritance { orders, listeners, identity, block, .. } = inheritance;
-    if let Some(identity) = identity
-        && privilege::become_identity(&identity).is_err()
-    {
-        return ChildExit::FATAL;
+    let log = inheritance.logger.clone();
+    let mpm = inheritance.config.mpm;
+    match Child::new(inheritance) {
+        Ok(child) => {
+            let child: &'static Child = Box::leak(Box::new(child));
+            let exit = match mpm {
+                Mpm::Event => event::run(child),
+                Mpm::Worker => worker::run(child),
+                Mpm::Prefork => prefork::run(child),
+            };
+            child.block.gone();
+            exit
+        }
+        Err(fault) => {
+            error!(log, "this child cannot serve: {fault}"; "module" => "core");
+            ChildExit::FATAL
+        }
     }
-    let orders = Orders::new(orders);
-    let Ok(term) = signal::terminate_descriptor() else { return ChildExit::SICK };
-    block.ready();
-    let _ = orders.send_word(Word::Ready);
-    loop {
-        let mut wishes = vec![Wish { fd: orders.as_fd(), read: true, write: false }];
-        wishes.push(Wish { fd: term.as_fd(), read: true, write: false });
-        wishes.extend(listeners.iter().map(|(_, fd)| Wish { fd: fd.as_fd(), read: true, write: false }));
-        let mut seen = vec![Seen::default(); wishes.len()];
-        let _ = poll::wait(&wishes, None, &mut seen);
-        for (_, fd) in &listeners {
-            while let Ok((client, _)) = socket::accept(fd.as_fd()) {
-                let text = format!("HTTP/1.0 200 OK\r\n\r\n{}\n", std::process::id());
-                let _ = socket::send(client.as_fd(), text.as_bytes());
+}
+
+impl Child {
+    fn new(inheritance: Inheritance) -> io::Result<Self> {
+        let Inheritance {
+            config, generation, listeners, orders, block, board, logger, logs, identity, ..
+        } = inheritance;
+        if let Some(identity) = &identity {
+            privilege::become_identity(identity)?;
+        }
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = Waker::new(&registry, Source::Nudge.token())?;
+        let leave = EventFd::new()?;
+        let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local }).collect();
+        let doors = Doors::new(doors, poll.as_raw_fd());
+        let threads = config.limits.threads_per_child;
+        let event = (config.mpm == Mpm::Event).then(|| {
+            let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
+            let room = (soft.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(1, 1 << 24) as u32;
+            let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
+            Event {
+                rows: Rows::new(threads),
+                table: Table::new(limit + LATE),
+                links: Links::new(limit + LATE),
+                timers: Timers::default(),
+                limit,
+            }
+        });
+        let hosts: Vec<Host> = config
+            .hosts
+            .iter()
+            .map(|host| {
+                let sinks = host.access_logs.iter().map(|log| {
+                    let LogTargetId(target) = log.target;
+                    (log.format.clone(), logs[target as usize].clone())
+                });
+                let limits = &host.limits;
+                let fields = limits.fields.map(|most| most.get() as usize);
+                let mut heads = HeadLimits::request(limits.line as usize, fields, limits.field_size as usize);
+                heads.total = heads.total.min(BUFFER);
+                Host { logs: AccessLogs::new(sinks, logger.clone()), limits: heads }
+            })
+            .collect();
+        let any_logs = hosts.iter().any(|host| !host.logs.is_empty());
+        let needs_local = any_logs || config.hosts.iter().any(|host| !host.addresses.is_empty());
+        let child = Self {
+            router: Router::new(&config),
+            lead: Lead::new(threads as usize, process::allowed_cores()),
+            places: config.backends.iter().map(Place::new).collect(),
+            server: server(config.server_tokens),
+            quota: Quota::new(&config),
+            orders: Orders::new(orders),
+            log: logger,
+            block,
+            generation,
+            doors,
+            poll: Mutex::new(poll),
+            registry,
+            waker,
+            leader_until: AtomicU64::new(0),
+            event,
+            idle_until: AtomicU64::new(Tick::NEVER.0),
+            leaving: AtomicBool::new(false),
+            last: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
+            accept_all: AtomicBool::new(false),
+            open: AtomicU32::new(0),
+            over: EventFd::new()?,
+            leave,
+            steward_asleep: AtomicBool::new(false),
+            bell: EventFd::new()?,
+            clock: AtomicU64::new(0),
+            wall: AtomicU64::new(0),
+            wall_read: AtomicU64::new(0),
+            said_full: AtomicU64::new(0),
+            sweep_at: AtomicU64::new(Tick::NEVER.0),
+            hosts,
+            board,
+            any_logs,
+            needs_local,
+            config,
+        };
+        child.read_clock();
+        Ok(child)
+    }
+
+    // --- time ---------------------------------------------------------------------------------------------
+
+    /// Reads the clock, once per turn; everybody else takes [`Child::now`].
+    pub(super) fn read_clock(&self) -> Moment {
+        let now = time::now();
+        self.clock.store(now.0, Ordering::Relaxed);
+        // The wall clock may be set at any time: it is compared ten times a second.
+        if now.0.saturating_sub(self.wall_read.load(Ordering::Relaxed)) > 100_000 {
+            self.wall.store(time::wall_micros().wrapping_sub(now.0), Ordering::Relaxed);
+            self.wall_read.store(now.0, Ordering::Relaxed);
+        }
+        now
+    }
+
+    /// The time of the current turn.
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.clock.load(Ordering::Relaxed))
+    }
+
+    fn wall_of(&self, moment: Moment) -> u64 {
+        self.wall.load(Ordering::Relaxed).wrapping_add(moment.0)
+    }
+
+    // --- what an exchange needs ---------------------------------------------------------------------------
+
+    pub(super) fn context<'a>(&'a self, conn: &Conn, date: &'a mut DateStamp, now: Moment) -> Context<'a> {
+        Context {
+            config: &self.config,
+            router: &self.router,
+            now,
+            date: date.at(self.wall_of(now) / 1_000_000),
+            server: &self.server,
+            peer: conn.peer,
+            local: conn.local,
+            may_keep: !self.is_leaving(),
+        }
+    }
+
+    pub(super) fn head_limits(&self, host: HostId) -> &HeadLimits {
+        &self.hosts[host.index()].limits
+    }
+
+    pub(super) fn access_logs(&self, host: HostId) -> &AccessLogs {
+        &self.hosts[host.index()].logs
+    }
+
+    /// An exchange to be filled, used before if there is one.
+    pub(super) fn active(&self, scratch: &mut Scratch, now: Moment) -> Box<Active> {
+        let mut active = scratch.spare.pop().unwrap_or_default();
+        active.started = now;
+        if self.any_logs {
+            active.started_wall = self.wall_of(now);
+        }
+        active
+    }
+
+    /// Answers a request of our own pages.
+    pub(super) fn handle(
+        &self,
+        handler: Handler,
+        query: Option<&[u8]>,
+        exchange: &mut Exchange,
+        cx: &Context<'_>,
+        out: &mut Gather,
+    ) {
+        let Handler::ServerStatus = handler;
+        match self.board.snapshot() {
+            Ok(snapshot) => {
+                let status_now = status::Now {
+                    moment: time::now(),
+                    wall_micros: time::wall_micros(),
+                    zone: jiff::tz::TimeZone::system(),
+                };
+                let page = status::page(&snapshot, status::Form::from_query(query), &status_now);
+                exchange.answer(200, page.content_type, Some(page.body.as_bytes()), cx, out);
+            }
+            Err(fault) => {
+                error!(self.log, "server-status: {fault}; the client gets 503"; "module" => "status");
+                exchange.answer(503, "text/html; charset=utf-8", None, cx, out);
             }
         }
-        if seen[1].readable {
-            let _ = orders.send_word(Word::Draining);
-            return ChildExit::OK;
+    }
+
+    /// Our end of a new connection. The kernel is asked only where hosts or logs depend on it and the listener is for
+    /// all addresses.
+    pub(super) fn local_of(&self, newcomer: &Newcomer) -> SocketAddr {
+        if self.needs_local && newcomer.local.ip().is_unspecified() {
+            socket::local_address(newcomer.fd.as_fd()).unwrap_or(newcomer.local)
+        } else {
+            newcomer.local
         }
-        loop {
-            match orders.recv_order() {
-                Heard::Message(Order::Ping(ping)) => {
-                    let _ = orders.send_word(Word::Pong { ping, progress_ms: 0 });
+    }
+
+    // --- counting -----------------------------------------------------------------------------------------
+
+    pub(super) fn gauge(&self, from: Gauge, to: Gauge) {
+        let counts = self.block.connections();
+        let gauge = |gauge: Gauge| match gauge {
+            Gauge::None | Gauge::Exchange => None,
+            Gauge::Heads => Some(&counts.wait_io),
+            Gauge::KeepAlive => Some(&counts.keep_alive),
+            Gauge::Closing => Some(&counts.closing),
+            Gauge::Tunnel => Some(&counts.tunnels),
+        };
+        if let Some(gauge) = gauge(from) {
+            gauge.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(gauge) = gauge(to) {
+            gauge.fetch_add(1, Ordering::Relaxed);
+        }
+        if from == Gauge::None {
+            counts.total.fetch_add(1, Ordering::Relaxed);
+        } else if to == Gauge::None {
+            counts.total.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection has been accepted.
+    pub(super) fn accepted(&self) {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        self.block.connections().accepted.fetch_add(1, Ordering::Relaxed);
+        let count = self.quota.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        if count >= self.quota.connection_limit {
+            self.nearly_used_up();
+        }
+    }
+
+    /// A request has begun.
+    pub(super) fn begun(&self) {
+        if self.quota.request_limit != u64::MAX
+            && self.quota.requests.fetch_add(1, Ordering::Relaxed) + 1 >= self.quota.request_limit
+        {
+            self.nearly_used_up();
+        }
+    }
+
+    /// The master forks an heir, and sends us away when it is ready. Until then we serve on.
+    fn nearly_used_up(&self) {
+        if !self.quota.said.load(Ordering::Relaxed) && !self.quota.said.swap(true, Ordering::Relaxed) {
+            self.say(Word::NearEnd);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn closed(&self) {
+        let left = self.open.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left == 0 && self.is_leaving() {
+            self.perhaps_over();
+        }
+        self.perhaps_open();
+    }
+
+    /// Tells the master. A master that does not read is told later, by its own ping, or is gone.
+    pub(super) fn say(&self, word: Word) {
+        let _ = self.orders.send_word(word);
+    }
+
+    // --- rows ---------------------------------------------------------------------------------------------
+
+    /// Under worker and prefork a connection holds its thread's row from accept to close.
+    pub(super) fn rows_are_held_by_connections(&self) -> bool {
+        self.event.is_none()
+    }
+
+    /// Whether a request that comes now will have to wait for a row.
+    pub(super) fn is_full(&self) -> bool {
+        self.event.as_ref().is_some_and(|event| event.rows.is_full())
+    }
+
+    /// A row, or a place in the line.
+    pub(super) fn take_row(&self, who: Aged) -> Option<WorkerIndex> {
+        let event = self.event.as_ref()?;
+        let (row, last) = event.rows.take(who, true)?;
+        self.block.set_busy(event.rows.busy());
+        if last {
+            self.say_full();
+        }
+        Some(row)
+    }
+
+    /// Rows held now.
+    pub(super) fn busy_now(&self) -> u32 {
+        match &self.event {
+            Some(event) => event.rows.busy(),
+            None => self.serving.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A thread of a worker child has taken a connection.
+    pub(super) fn takes_one(&self) {
+        let busy = self.serving.fetch_add(1, Ordering::Relaxed) + 1;
+        self.block.set_busy(busy);
+        if busy == self.config.limits.threads_per_child {
+            self.say_full();
+        }
+    }
+
+    /// A thread of a worker child is done with its connection.
+    pub(super) fn finished_one(&self) {
+        let busy = self.serving.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.block.set_busy(busy);
+    }
+
+    /// The last row is taken: the master may have to fork. Said at most every 100 ms.
+    pub(super) fn say_full(&self) {
+        let now = self.now().0;
+        let last = self.said_full.load(Ordering::Relaxed);
+        if now.saturating_sub(last) > 100_000 {
+            self.said_full.store(now, Ordering::Relaxed);
+            self.say(Word::Full);
+        }
+    }
+
+    pub(super) fn granted_row(&self, who: Aged) -> Option<WorkerIndex> {
+        self.event.as_ref()?.table.take_grant(who.index).map(WorkerIndex)
+    }
+
+    /// Gives back the row of a connection that does not need it now (event; elsewhere connections keep theirs).
+    pub(super) fn give_row(&self, conn: &mut Conn) {
+        let Some(event) = &self.event else { return };
+        let Some(row) = conn.row.take() else { return };
+        self.block.worker(row).free();
+        match event.rows.give(row, &event.table) {
+            Freed::Granted { who, queue } => {
+                if queue {
+                    self.lead.push(who.index);
                 }
-                Heard::Message(Order::Accept) | Heard::Nonsense => {}
-                Heard::Message(Order::Drain { .. } | Order::Stop) | Heard::Gone => return ChildExit::OK,
-                Heard::Nothing => break,
+            }
+            Freed::First | Freed::Free => {
+                self.block.set_busy(event.rows.busy());
+                self.perhaps_open();
             }
         }
     }
+
+    /// A connection goes away: it waits for nothing any more.
+    pub(super) fn leave_line(&self, conn: &mut Conn) {
+        if let Some(event) = &self.event {
+            if conn.row.is_none() && conn.session.phase() == crate::proxy::session::Phase::Row {
+                event.rows.leave_line(conn.who);
+            }
+            if conn.row.is_none() {
+                conn.row = self.granted_row(conn.who);
+            }
+            self.give_row(conn);
+        }
+    }
+
+    // --- listeners ----------------------------------------------------------------------------------------
+
+    /// Whether a further connection would have to wait.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.event.as_ref().is_some_and(|event| event.rows.is_full() || event.table.len() >= event.limit)
+    }
+
+    /// Watches the listeners again, if there is room again.
+    pub(super) fn perhaps_open(&self) {
+        if self.doors.are_shut()
+            && self.event.is_some()
+            && !self.is_leaving()
+            && !self.is_crowded()
+            && self.doors.resume_at() == Tick::NEVER
+        {
+            self.open_doors();
+        }
+    }
+
+    pub(super) fn open_doors(&self) {
+        if let Err(fault) = self.doors.open() {
+            error!(self.log, "cannot watch the listeners: {fault}; this child accepts nothing for now";
+                "module" => "core");
+        }
+    }
+
+    pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
+        if news {
+            warn!(self.log, "cannot accept: {fault}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess";
+                "module" => "core");
+        }
+    }
+
+    /// A sibling that had been woken for a connection may have died: a leader looks at every listener.
+    pub(super) fn accept_what_waits(&self) {
+        self.accept_all.store(true, Ordering::SeqCst);
+        self.nudge_leader();
+    }
+
+    // --- backends -----------------------------------------------------------------------------------------
+
+    pub(super) fn place(&self, id: BackendId) -> &Place {
+        &self.places[id.index()]
+    }
+
+    pub(super) fn links(&self) -> Option<&Links> {
+        self.event.as_ref().map(|event| &event.links)
+    }
+
+    pub(super) fn watch(&self) -> Option<(&Registry, &Links)> {
+        self.event.as_ref().map(|event| (&self.registry, &event.links))
+    }
+
+    /// How a connection of `who` is told that a place at its backend is free.
+    pub(super) fn waiter(&self, who: Aged) -> Waiter {
+        if self.event.is_some() {
+            Waiter::Connection(who)
+        } else {
+            Waiter::Thread(TURN_COMES.with_borrow(Arc::clone))
+        }
+    }
+
+    fn tell(&self, waiter: Option<Waiter>) {
+        match waiter {
+            None => {}
+            Some(Waiter::Thread(bell)) => bell.signal(),
+            Some(Waiter::Connection(who)) => self.post(who, News::LINK),
+        }
+    }
+
+    /// Puts news to a connection, and the connection into the run queue. For threads that run, not for a leader.
+    pub(super) fn post(&self, who: Aged, news: News) {
+        if let Some(event) = &self.event
+            && event.table.post(who, news) == Posted::Queue
+        {
+            self.lead.push(who.index);
+        }
+    }
+
+    pub(super) fn close_idle(&self, id: BackendId, idle: Idle) {
+        idle.close(self.links());
+        self.link_closed(id);
+    }
+
+    pub(super) fn link_closed(&self, id: BackendId) {
+        let waiter = self.place(id).pool().closed();
+        self.tell(waiter);
+    }
+
+    /// Keeps a connection for the next request.
+    pub(super) fn release(&self, id: BackendId, link: Link, now: Moment) {
+        let place = self.place(id);
+        let waiter = {
+            let mut pool = place.pool();
+            // Under the pool's lock, so that an edge finds either the owner or the pool.
+            let idle = link.rest(self.links());
+            pool.release(idle, now.tick())
+        };
+        self.tell(waiter);
+        match &self.event {
+            Some(event) if place.needs_timer() => {
+                self.schedule(event, now.tick().after(self.config.backend(id).ttl), Due::Pool(id));
+            }
+            Some(_) => {}
+            None => {
+                let at = now.tick().after(self.config.backend(id).ttl).0;
+                self.sweep_at.fetch_min(at, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Closes what has been idle for longer than `ttl`; `all` closes the young ones, too.
+    pub(super) fn sweep(&self, id: BackendId, now: Tick, all: bool) {
+        let place = self.place(id);
+        let (gone, next) = {
+            let mut pool = place.pool();
+            let gone = pool.expired(now, all);
+            (gone, pool.deadline())
+        };
+        for idle in gone {
+            self.close_idle(id, idle);
+        }
+        if let Some(event) = &self.event {
+            match next {
+                Some(at) => self.schedule(event, at, Due::Pool(id)),
+                None => place.timer_done(),
+            }
+        }
+    }
+
+    /// The steward's share of the sweeping, where no timer does it.
+    pub(super) fn sweep_if_unwatched(&self, now: Tick) {
+        if self.event.is_none() {
+            self.sweep_all(now);
+        }
+    }
+
+    /// Closes old idle connections where no timer does (worker, prefork). Costs a look at one number unless some
+    /// are due.
+    pub(super) fn sweep_all(&self, now: Tick) {
+        if now < self.next_sweep() {
+            return;
+        }
+        let mut next = Tick::NEVER;
+        for index in 0..self.places.len() {
+            let id = BackendId(u32::try_from(index).expect("a configuration has fewer than 2^32 backends"));
+            if self.place(id).pool().deadline().is_some_and(|at| at <= now) {
+                self.sweep(id, now, false);
+            }
+            next = next.min(self.place(id).pool().deadline().unwrap_or(Tick::NEVER));
+        }
+        self.sweep_at.store(next.0, Ordering::Relaxed);
+    }
+
+    /// When [`Child::sweep_all`] has something to do.
+    pub(super) fn next_sweep(&self) -> Tick {
+        Tick(self.sweep_at.load(Ordering::Relaxed))
+    }
+
+    /// An edge on a connection that nobody uses: the backend has closed it, or says what nobody asked for.
+    pub(super) fn idle_edge(&self, id: BackendId, ticket: Aged) {
+        let found = self.place(id).pool().remove(|idle| idle.is(ticket));
+        if let Some(idle) = found {
+            self.close_idle(id, idle);
+        }
+    }
+
+    /// The backend of an exchange that waited for a place waits no more.
+    pub(super) fn leave_place(&self, active: &Active, who: Aged) {
+        if active.link.is_none()
+            && let Some(id) = active.exchange.backend()
+        {
+            self.place(id).pool().leave(|waiter| match waiter {
+                Waiter::Connection(other) => *other == who,
+                Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
+            });
+        }
+    }
+
+    pub(super) fn backend_works(&self, id: BackendId) {
+        if self.place(id).health.worked() {
+            crate::notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
+                "module" => "proxy");
+        }
+    }
+
+    pub(super) fn backend_fails(&self, id: BackendId, fault: &io::Error, now: Moment) {
+        let backend = self.config.backend(id);
+        if self.place(id).health.failed(now.tick(), backend.retry) {
+            let next = if backend.retry.is_zero() {
+                "the next request tries again".to_owned()
+            } else {
+                format!("next try in {} s", backend.retry.as_secs())
+            };
+            error!(self.log, "{}: cannot be connected: {fault}; {next}", backend.url; "module" => "proxy");
+        }
+    }
+
+    // --- deadlines ----------------------------------------------------------------------------------------
+
+    /// Asks for a wake-up, and wakes a leader that would sleep past it.
+    pub(super) fn schedule(&self, event: &Event, at: Tick, due: Due) {
+        if event.timers.schedule(at, due) && self.leader_until.load(Ordering::SeqCst) > Timers::rounded(at).0
+        {
+            self.nudge_leader();
+        }
+    }
+
+    pub(super) fn nudge_leader(&self) {
+        if let Err(fault) = self.waker.wake() {
+            error!(self.log, "cannot wake the leader: {fault}"; "module" => "core");
+        }
+    }
+
+    // --- leaving ------------------------------------------------------------------------------------------
+
+    /// Whether the child takes nothing new.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// Takes nothing new from now on. Idle kept-alive connections stay for `grace`; the next response on each says
+    /// that it closes. `last`: nobody else will accept what waits at our listeners.
+    pub(super) fn begin_leaving(&self, grace: Duration, last: bool) {
+        let now = self.read_clock();
+        self.last.store(last, Ordering::SeqCst);
+        self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
+        if self.leaving.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.block.quiescing();
+        self.leave.signal();
+    }
+
+    /// The grace of a child that leaves without an order: what its kept-alive clients have been promised.
+    pub(super) fn keep_alive_grace(&self) -> Duration {
+        self.config.hosts.iter().map(|host| host.keep_alive.timeout).max().unwrap_or_default()
+    }
+
+    /// Whether the last connection of a leaving child is gone; then it ends.
+    pub(super) fn perhaps_over(&self) {
+        if self.is_leaving() && self.open.load(Ordering::SeqCst) == 0 && self.doors.are_closed() {
+            self.over.signal();
+        }
+    }
+
+    // --- threads ------------------------------------------------------------------------------------------
+
+    /// Starts the serving threads.
+    ///
+    /// # Errors
+    /// If the system lets us have fewer than one; if it lets us have some, it is said and they serve.
+    pub(super) fn start_threads(&'static self, serve: fn(&'static Child, usize)) -> io::Result<()> {
+        let wanted = self.config.limits.threads_per_child as usize;
+        for seat in 0..wanted {
+            let mut builder = std::thread::Builder::new().name(format!("worker {seat}"));
+            if let Some(size) = self.config.limits.thread_stack_size {
+                builder = builder.stack_size(size);
+            }
+            if let Err(fault) = builder.spawn(move || serve(self, seat)) {
+                error!(self.log, "only {seat} of {wanted} threads could be made: {fault}"; "module" => "core");
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection's code panicked: the connection is lost, nothing else.
+    pub(super) fn panicked(&self, what: &str) {
+        self.block.panicked();
+        error!(self.log, "a bug in Ostler: {what}; one connection is lost, please report it"; "module" => "core");
+    }
+
+    /// Wakes the steward if it sleeps: there is work.
+    pub(super) fn wake_steward(&self) {
+        if self.steward_asleep.load(Ordering::Relaxed) && self.steward_asleep.swap(false, Ordering::SeqCst) {
+            self.bell.signal();
+        }
+    }
+
+    /// The poll; only a leader asks.
+    pub(super) fn poll_lock(&self) -> std::sync::MutexGuard<'_, Poll> {
+        self.poll.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    /// How this thread learns that a place at a backend is free (worker, prefork).
+    pub(super) static TURN_COMES: RefCell<Arc<EventFd>> =
+        RefCell::new(Arc::new(EventFd::new().expect("a thread that serves has a descriptor left for its bell")));
+}
+
+/// What we call ourselves in Server.
+fn server(tokens: ServerTokens) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut parts = version.split('.');
+    let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
+    match tokens {
+        ServerTokens::Full => format!("Ostler/{version} (Unix)"),
+        ServerTokens::Minimal => format!("Ostler/{version}"),
+        ServerTokens::Minor => format!("Ostler/{major}.{minor}"),
+        ServerTokens::Major => format!("Ostler/{major}"),
+        ServerTokens::ProductOnly => "Ostler".to_owned(),
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
 }

@@ -7,6 +7,7 @@
 //! What has been read and not understood yet (part of a head, the bytes behind a request) is kept in `rest`
 //! and put before what is read next, so that everybody parses one contiguous piece.
 
+use super::accept::Newcomer;
 use super::child::{Child, Gauge};
 use super::relay::Active;
 use super::table::News;
@@ -16,7 +17,7 @@ use crate::clock::{Moment, Tick};
 use crate::http::{DateStamp, Fault, FieldSlots, HeadKind, HeadScan, MAX_HEAD, Reason};
 use crate::ids::{HostId, WorkerIndex};
 use crate::log::line::Client;
-use crate::proxy::exchange::{Arrival, Begun, Refusal};
+use crate::proxy::exchange::{Arrival, Begun, Desk, Refusal};
 use crate::proxy::session::{Expiry, Phase, Session, Waits};
 use crate::scoreboard::state::WorkerState;
 use crate::sys::poll::Wish;
@@ -131,16 +132,9 @@ impl Conn {
     /// A connection that has just been accepted. `row` is given where a connection holds one from accept to close
     /// (worker, prefork).
     #[must_use]
-    pub fn new(
-        who: Aged,
-        client: OwnedFd,
-        peer: SocketAddr,
-        local: SocketAddr,
-        listener: u32,
-        row: Option<WorkerIndex>,
-        child: &Child,
-        now: Moment,
-    ) -> Self {
+    pub fn new(who: Aged, newcomer: Newcomer, row: Option<WorkerIndex>, child: &Child, now: Moment) -> Self {
+        let local = child.local_of(&newcomer);
+        let Newcomer { fd: client, peer, place: listener, .. } = newcomer;
         child.accepted();
         let host = child.router.host(local, b"");
         let mut conn = Self {
@@ -182,6 +176,9 @@ impl Conn {
     /// Moves on as far as it goes.
     pub fn run(&mut self, news: News, child: &Child, scratch: &mut Scratch, now: Moment) -> Turn {
         self.ready |= news;
+        if let Some(row) = self.row {
+            child.block.worker(row).moved_by(scratch.tid);
+        }
         if news.has(News::ROW) && self.row.is_none() {
             self.row = child.granted_row(self.who);
         }
@@ -253,11 +250,8 @@ impl Conn {
                 self.active.as_ref().is_some_and(|active| active.takes_client_bytes())
             }
         };
-        let client = Wish {
-            fd: self.client.as_fd(),
-            read: client_read && !self.eof,
-            write: !self.backlog.is_empty(),
-        };
+        let client =
+            Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: !self.backlog.is_empty() };
         let upstream = self.active.as_ref().and_then(|active| {
             let link = active.link.as_ref()?;
             let read = !link.connecting && self.backlog.is_empty() && active.exchange.wants_response();
@@ -337,7 +331,10 @@ impl Conn {
             if !self.ready.has(News::CLIENT_READ) {
                 return Step::Blocked;
             }
-            if self.row.is_none() && self.session.phase() == Phase::Idle && child.is_full() && !self.line_up(child, now)
+            if self.row.is_none()
+                && self.session.phase() == Phase::Idle
+                && child.is_full()
+                && !self.line_up(child, now)
             {
                 // The request stays unread in the kernel, and has its place in the line.
                 return Step::Blocked;
@@ -353,7 +350,7 @@ impl Conn {
                 }
                 Ok(Some(count)) => have + count,
                 Ok(None) => {
-                    child.give_row_of_idle(self);
+                    child.give_row(self);
                     return Step::Blocked;
                 }
                 Err(error) => {
@@ -382,7 +379,7 @@ impl Conn {
                     self.session.head_bytes(length, now.tick());
                     self.gauge(Gauge::Heads, child);
                 }
-                child.give_row_of_idle(self);
+                child.give_row(self);
                 if child.rows_are_held_by_connections() {
                     self.set_state(WorkerState::Read, child);
                 }
@@ -421,7 +418,7 @@ impl Conn {
         scratch: &mut Scratch,
         now: Moment,
     ) -> Step {
-        let mut active = child.active(scratch, self, now);
+        let mut active = child.active(scratch, now);
         active.bytes_in = length as u64;
         self.session.begin(now.tick());
         self.scan.reset();
@@ -440,7 +437,12 @@ impl Conn {
         scratch.out = out;
         self.ready.0 |= News::CLIENT_READ.0;
         self.count_out(&outcome);
-        if outcome.is_err() { self.abandon(child, scratch, now); Step::Over } else { Step::Moved }
+        if outcome.is_err() {
+            self.abandon(child, scratch, now);
+            Step::Over
+        } else {
+            Step::Moved
+        }
     }
 
     /// A whole head is in `scratch.input[..end]`, other bytes behind it up to `length`.
@@ -448,7 +450,7 @@ impl Conn {
         self.scan.reset();
         self.session.begin(now.tick());
         child.begun();
-        let mut active = child.active(scratch, self, now);
+        let mut active = child.active(scratch, now);
         active.bytes_in = end as u64;
         let Scratch { input, out, slots, path, date, tid, .. } = scratch;
         out.clear();
@@ -465,14 +467,12 @@ impl Conn {
         let begun = exchange.begin(
             &input[..end],
             Arrival { requests: self.session.requests(), more: length > end, limits },
-            slots,
-            path,
+            Desk { slots, path, out },
             &cx,
             &mut |head, host| {
                 child.capture_request(head, host, capture);
                 child.show_request(row, peer, host, head.line, head.version.name(), now);
             },
-            out,
         );
         self.host = exchange.host();
         match begun {
@@ -480,11 +480,11 @@ impl Conn {
                 if let Some(row) = self.row {
                     child.block.worker(row).backend(id);
                 }
-                self.gauge(Gauge::Writing, child);
+                self.gauge(Gauge::Exchange, child);
             }
             Begun::Answered => {}
             Begun::Handle(handler) => {
-                child.handle(handler, exchange, &cx, out);
+                child.handle(handler, query_of(&input[..end]), exchange, &cx, out);
             }
             Begun::Refused(refusal) => {
                 child.log_refusal(peer, &refusal);
@@ -570,11 +570,9 @@ impl Conn {
                 self.abandon(child, scratch, now);
                 Step::Over
             }
-            Expiry::Body
-            | Expiry::UpstreamStalled
-            | Expiry::Connect
-            | Expiry::Place
-            | Expiry::Expect => self.exchange_expired(expiry, child, scratch, now),
+            Expiry::Body | Expiry::UpstreamStalled | Expiry::Connect | Expiry::Place | Expiry::Expect => {
+                self.exchange_expired(expiry, child, scratch, now)
+            }
         }
     }
 
@@ -653,6 +651,13 @@ pub(super) fn send_gather(fd: BorrowedFd<'_>, input: &[u8], out: &Gather) -> io:
         }
     }
     Ok(sent)
+}
+
+/// The query of a request line that has been read already.
+fn query_of(head: &[u8]) -> Option<&[u8]> {
+    let target = head.split(|byte| *byte == b' ').nth(1)?;
+    let mark = memchr::memchr(b'?', target)?;
+    Some(&target[mark + 1..])
 }
 
 /// How long a wait may take, for poll(2).

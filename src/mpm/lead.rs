@@ -44,6 +44,8 @@ struct State {
     led: bool,
     parked: Vec<usize>,
     running: usize,
+    /// A connection has been queued again although it had its turn: before it gets another, the poll is asked.
+    stale: bool,
     over: bool,
 }
 
@@ -64,6 +66,7 @@ impl Lead {
                 led: false,
                 parked: Vec::with_capacity(threads),
                 running: threads,
+                stale: false,
                 over: false,
             }),
             seats: (0..threads).map(|_| Seat::default()).collect(),
@@ -83,6 +86,11 @@ impl Lead {
         let mut rested = false;
         let mut state = self.lock();
         loop {
+            if state.stale && !state.led {
+                state.stale = false;
+                state.led = true;
+                return Turn::Lead(Guard { lead: self, brief: !state.queue.is_empty() });
+            }
             if let Some(index) = state.queue.pop_front() {
                 let caller = if state.queue.is_empty() { None } else { self.call_up(&mut state) };
                 drop(state);
@@ -95,7 +103,7 @@ impl Lead {
             }
             if !state.led {
                 state.led = true;
-                return Turn::Lead(Guard { lead: self });
+                return Turn::Lead(Guard { lead: self, brief: false });
             }
             if rested {
                 return Turn::Rest;
@@ -167,10 +175,24 @@ impl Lead {
         self.lock().queue.push_back(index);
     }
 
+    /// Puts a connection that has had its turn at the end of the run queue; others, in the poll perhaps, come
+    /// first.
+    pub fn push_again(&self, index: u32) {
+        let mut state = self.lock();
+        state.queue.push_back(index);
+        state.stale = true;
+    }
+
     /// Somebody leads, or will within the current turn of a running thread.
     #[must_use]
     pub fn is_led(&self) -> bool {
         self.lock().led
+    }
+
+    /// How often somebody has entered the poll.
+    #[must_use]
+    pub fn polls(&self) -> u64 {
+        self.polls.load(Ordering::SeqCst)
     }
 
     /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since and
@@ -200,9 +222,16 @@ impl Lead {
 /// The lead: whoever holds it is the one thread in the poll.
 pub struct Guard<'a> {
     lead: &'a Lead,
+    brief: bool,
 }
 
 impl Guard<'_> {
+    /// Connections wait for their turn: the poll is only asked, not waited in.
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        self.brief
+    }
+
     /// The leader is about to wait.
     pub fn entering_poll(&self) {
         self.lead.polls.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,39 @@
 //! The child: moves bytes.
+//!
+//! Three drivers share one connection engine; they differ only in who waits for whom.
+//!
+//! | file | its question |
+//! |---|---|
+//! | `child` | what do a child's threads share, and how does it begin and end? |
+//! | `orders` | what do master and child say to each other? |
+//! | `steward` | what does the child's first thread do while the others serve? |
+//! | `lead` | who waits in the poll, who is called up? |
+//! | `event`, `worker`, `prefork` | the drivers |
+//! | `blocking` | how does a thread serve one connection to its end? |
+//! | `accept` | which listeners are watched, and what comes through them? |
+//! | `rows` | which worker row does an exchange hold, and who waits for one? |
+//! | `table` | which connections are there, and which of them has news? |
+//! | `timers` | who is due? |
+//! | `tokens` | what is an event of the poll about? |
+//! | `conn` | what does one client connection do next? |
+//! | `relay` | how do an exchange's bytes move? |
+//! | `upstream` | how are backend connections opened, lent, kept? |
+//! | `record` | what do logs and scoreboard learn of an exchange? |
 
+mod accept;
+mod blocking;
 pub mod child;
+pub mod conn;
+mod event;
+pub mod lead;
 pub mod orders;
+mod prefork;
+mod record;
+pub mod relay;
+pub mod rows;
+mod steward;
+pub mod table;
+pub mod timers;
+pub mod tokens;
+pub mod upstream;
+mod worker;

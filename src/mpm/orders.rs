@@ -20,6 +20,8 @@ pub enum Order {
         grace_ms: u32,
         /// After how many milliseconds what is still under way is cut; 0 never.
         deadline_ms: u32,
+        /// Nobody else accepts on these listeners any more: what waits there is to be taken first.
+        last: bool,
     },
     /// Cut everything and leave now.
     Stop,
@@ -56,7 +58,8 @@ impl Order {
     #[must_use]
     pub fn encode(self) -> [u8; LENGTH] {
         match self {
-            Self::Drain { grace_ms, deadline_ms } => message(1, grace_ms, deadline_ms),
+            Self::Drain { grace_ms, deadline_ms, last: false } => message(1, grace_ms, deadline_ms),
+            Self::Drain { grace_ms, deadline_ms, last: true } => message(5, grace_ms, deadline_ms),
             Self::Stop => message(2, 0, 0),
             Self::Accept => message(3, 0, 0),
             Self::Ping(number) => message(4, number, 0),
@@ -67,7 +70,8 @@ impl Order {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         Some(match fields(bytes)? {
-            (1, grace_ms, deadline_ms) => Self::Drain { grace_ms, deadline_ms },
+            (1, grace_ms, deadline_ms) => Self::Drain { grace_ms, deadline_ms, last: false },
+            (5, grace_ms, deadline_ms) => Self::Drain { grace_ms, deadline_ms, last: true },
             (2, 0, 0) => Self::Stop,
             (3, 0, 0) => Self::Accept,
             (4, number, 0) => Self::Ping(number),
@@ -200,8 +204,8 @@ mod tests {
     use super::*;
 
     const ORDERS: [Order; 6] = [
-        Order::Drain { grace_ms: 5_000, deadline_ms: 60_000 },
-        Order::Drain { grace_ms: 0, deadline_ms: u32::MAX },
+        Order::Drain { grace_ms: 5_000, deadline_ms: 60_000, last: false },
+        Order::Drain { grace_ms: 0, deadline_ms: u32::MAX, last: true },
         Order::Stop,
         Order::Accept,
         Order::Ping(0),

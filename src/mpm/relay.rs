@@ -11,14 +11,14 @@ use crate::clock::Moment;
 use crate::config::model::Endpoint;
 use crate::http::{Fault, Reason};
 use crate::ids::{BackendId, HostId};
-use crate::log::capture::{Capture, RequestFacts};
 use crate::log::line::Client;
+use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
 use crate::proxy::pool::Lease;
 use crate::proxy::session::Expiry;
 use crate::sys::socket;
 use nix::errno::Errno;
-use slog::{debug, info};
+use slog::debug;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -60,7 +60,8 @@ const KEEP_CAPTURE: usize = 4096;
 impl Active {
     /// Ready for the next exchange; keeps small buffers.
     pub fn reset(&mut self) {
-        let (mut exchange, mut capture) = (std::mem::take(&mut self.exchange), std::mem::take(&mut self.capture));
+        let (mut exchange, mut capture) =
+            (std::mem::take(&mut self.exchange), std::mem::take(&mut self.capture));
         exchange.reset();
         if capture.capacity() > KEEP_CAPTURE {
             capture = Capture::new();
@@ -78,7 +79,10 @@ impl Active {
     /// Whether bytes of the client can be passed on now.
     pub(super) fn takes_client_bytes(&self) -> bool {
         self.exchange.wants_request()
-            && self.link.as_ref().is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
+            && self
+                .link
+                .as_ref()
+                .is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
     }
 }
 
@@ -97,7 +101,13 @@ enum Flow {
 
 impl Conn {
     /// One round of an exchange or a tunnel; `moved` counts the bytes of this turn.
-    pub(super) fn relay(&mut self, child: &Child, scratch: &mut Scratch, now: Moment, moved: &mut usize) -> Step {
+    pub(super) fn relay(
+        &mut self,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+        moved: &mut usize,
+    ) -> Step {
         let mut active = self.active.take().expect("in these phases an exchange is under way");
         match self.round(&mut active, child, scratch, now, moved) {
             Flow::Moved => {
@@ -137,11 +147,11 @@ impl Conn {
             Some(link) if link.connecting => return self.await_connect(active, child, scratch, now),
             Some(_) => {}
         }
-        let sent = self.to_upstream(active, child, scratch, now, moved);
+        let sent = self.feed_upstream(active, child, scratch, now, moved);
         if active.link.is_none() || matches!(sent, Flow::Done | Flow::Dead) {
             return sent;
         }
-        match self.to_client(active, child, scratch, now, moved) {
+        match self.feed_client(active, child, scratch, now, moved) {
             Flow::Blocked if active.exchange.is_tunnel() => self.half_close(active, sent),
             Flow::Blocked => sent,
             got => got,
@@ -245,7 +255,13 @@ impl Conn {
         }
     }
 
-    fn await_connect(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
+    fn await_connect(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
         if !self.ready.has(News::UPSTREAM_WRITE) {
             return Flow::Blocked;
         }
@@ -318,7 +334,7 @@ impl Conn {
     }
 
     /// The client's bytes to the backend.
-    fn to_upstream(
+    fn feed_upstream(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -336,7 +352,7 @@ impl Conn {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.0 &= !News::UPSTREAM_WRITE.0;
                 }
-                Err(error) => return self.upstream_deaf(active, &error, child, now),
+                Err(error) => return self.upstream_deaf(active, &error, child),
             }
         }
         if !link.backlog.is_empty() {
@@ -385,7 +401,7 @@ impl Conn {
         let sent = if self.ready.has(News::UPSTREAM_WRITE) {
             match send_gather(link.fd.as_fd(), &scratch.input, &scratch.out) {
                 Ok(sent) => sent,
-                Err(error) => return self.upstream_deaf(active, &error, child, now),
+                Err(error) => return self.upstream_deaf(active, &error, child),
             }
         } else {
             0
@@ -402,8 +418,7 @@ impl Conn {
     }
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
-    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child, now: Moment) -> Flow {
-        let _ = now;
+    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "sending to the backend: {error}"; "module" => "proxy");
         if active.exchange.is_tunnel() {
             return Flow::Dead;
@@ -417,7 +432,7 @@ impl Conn {
     }
 
     /// The backend's bytes to the client.
-    fn to_client(
+    fn feed_client(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -504,16 +519,26 @@ impl Conn {
     }
 
     /// A tunnel holds no worker row under event, and neither idle nor request time-outs hold for it.
-    fn become_tunnel(&mut self, active: &mut Active, child: &Child, now: Moment) {
-        let _ = active;
+    fn become_tunnel(&mut self, active: &Active, child: &Child, now: Moment) {
         self.session.tunnel(now.tick());
         self.gauge(Gauge::Tunnel, child);
         self.again = !self.rest.is_empty();
-        child.give_row_of_tunnel(self, now);
+        if let Some(row) = self.row
+            && !child.rows_are_held_by_connections()
+        {
+            child.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+        }
+        child.give_row(self);
     }
 
     /// The backend has sent its last byte.
-    fn upstream_ended(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
+    fn upstream_ended(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
         if active.exchange.is_tunnel() {
             active.backend_eof = true;
             return Flow::Blocked;
@@ -572,7 +597,12 @@ impl Conn {
     fn part(&mut self, active: &mut Active, child: &Child, now: Moment) {
         let keep = active.exchange.backend_may_be_kept() && !active.excess;
         match active.link.take() {
-            Some(link) if keep && !link.deaf && link.backlog.is_empty() && !self.ready.has(News::UPSTREAM_CLOSED) => {
+            Some(link)
+                if keep
+                    && !link.deaf
+                    && link.backlog.is_empty()
+                    && !self.ready.has(News::UPSTREAM_CLOSED) =>
+            {
                 let id = active.exchange.backend().expect("a link has a backend");
                 child.block.backend(id).busy.fetch_sub(1, Relaxed);
                 child.release(id, link, now);
@@ -692,7 +722,7 @@ impl Conn {
     fn finish(&mut self, mut active: Box<Active>, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
         let keep = active.exchange.client_may_be_kept();
         child.record(self, &active, keep, now);
-        child.give_row_of_exchange(self, &active, now);
+        child.give_row(self);
         let linger = active.exchange.must_linger() || !self.rest.is_empty();
         active.reset();
         scratch.spare.push(active);
@@ -715,12 +745,9 @@ impl Conn {
                 active.exchange.cut();
             }
             child.record(self, &active, false, now);
-            child.give_row_of_exchange(self, &active, now);
+            child.give_row(self);
             active.reset();
             scratch.spare.push(active);
-            if !tunnel && child.log.is_debug_enabled() {
-                info!(child.log, "exchange cut"; "module" => "proxy", "client" => %Client(self.peer));
-            }
         }
     }
 }

@@ -103,11 +103,14 @@ struct Slot<T> {
 
 /// The connections of a child, by number.
 pub struct Table<T> {
-    chunks: Box<[OnceLock<Box<[Slot<T>]>>]>,
+    chunks: Box<[Chunk<T>]>,
     free: Mutex<Free>,
     live: AtomicU32,
     capacity: u32,
 }
+
+/// Connections whose memory is taken together, once the first of them comes.
+type Chunk<T> = OnceLock<Box<[Slot<T>]>>;
 
 struct Free {
     /// Numbers given back, last in, first out.
@@ -170,11 +173,7 @@ impl<T> Table<T> {
         };
         let chunk = self.chunks[index as usize / CHUNK].get_or_init(|| {
             (0..CHUNK)
-                .map(|_| Slot {
-                    word: AtomicU64::new(0),
-                    granted: AtomicU32::new(0),
-                    held: Mutex::new(None),
-                })
+                .map(|_| Slot { word: AtomicU64::new(0), granted: AtomicU32::new(0), held: Mutex::new(None) })
                 .collect()
         });
         let slot = &chunk[index as usize % CHUNK];
@@ -210,7 +209,9 @@ impl<T> Table<T> {
         let slot = self.known(index);
         let seen = slot
             .word
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some((word & !(STATE | NEWS)) | RUNNING))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                Some((word & !(STATE | NEWS)) | RUNNING)
+            })
             .expect("the closure always gives a value");
         (slot.held.lock().unwrap_or_else(PoisonError::into_inner), news_of(seen))
     }

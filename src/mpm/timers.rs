@@ -102,10 +102,7 @@ mod tests {
         timers.take_due(Tick(149), &mut found);
         assert_eq!(found, []);
         timers.take_due(Tick(500), &mut found);
-        assert_eq!(
-            found,
-            [(Tick(150), Due::Pool(BackendId(1))), (Tick(500), Due::Pool(BackendId(5)))]
-        );
+        assert_eq!(found, [(Tick(150), Due::Pool(BackendId(1))), (Tick(500), Due::Pool(BackendId(5)))]);
         assert_eq!(timers.next(), Tick(900));
     }
 }

@@ -7,7 +7,7 @@
 use super::table::News;
 use super::tokens::{AGE_MASK, Aged, Source};
 use crate::buf::Backlog;
-use crate::clock::{Moment, Tick};
+use crate::clock::Moment;
 use crate::config::model::{Backend, Endpoint};
 use crate::ids::BackendId;
 use crate::proxy::backend::Health;
@@ -155,7 +155,11 @@ impl Links {
                     free.1 += 1;
                     free.1 - 1
                 }
-                None => return Err(io::Error::other("all connections to backends that descriptors allow are open")),
+                None => {
+                    return Err(io::Error::other(
+                        "all connections to backends that descriptors allow are open",
+                    ));
+                }
             }
         };
         let chunk = self.chunks[index as usize / CHUNK]
@@ -239,9 +243,8 @@ pub fn connect(
 ) -> io::Result<Link> {
     let (fd, connecting) = match &backend.endpoint {
         Endpoint::Tcp { addresses, .. } => {
-            let address = addresses
-                .get(address)
-                .ok_or_else(|| io::Error::other("its name resolves to no address"))?;
+            let address =
+                addresses.get(address).ok_or_else(|| io::Error::other("its name resolves to no address"))?;
             socket::connect_tcp(address, backend.keepalive)?
         }
         Endpoint::Unix(path) => socket::connect_unix(path)?,
@@ -383,5 +386,5 @@ pub struct Marks {
     /// The last one's address.
     pub address: usize,
     /// When the connect of a fresh connection began.
-    pub dialled: Tick,
+    pub dialled: Moment,
 }

@@ -53,6 +53,16 @@ pub struct Arrival<'a> {
     pub limits: &'a HeadLimits,
 }
 
+/// Where a head is worked on; lent by the thread.
+pub struct Desk<'a> {
+    /// Room for its fields.
+    pub slots: &'a mut FieldSlots,
+    /// Room for the rewritten path.
+    pub path: &'a mut Vec<u8>,
+    /// What goes to the client.
+    pub out: &'a mut Gather,
+}
+
 /// What a request wants, once its head has been read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begun {
@@ -200,6 +210,8 @@ pub struct Record {
     pub failure: Option<&'static str>,
     /// Whether the exchange got as far as a head that could be read.
     pub parsed: bool,
+    /// Whether one of our own pages was the answer.
+    pub handled: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -249,6 +261,8 @@ pub struct Exchange {
     encoding: Encoding,
     interims: u8,
     keep_client: bool,
+    /// The client meant to send another request on this connection.
+    wanted_more: bool,
     keep_backend: bool,
     /// What the log will want to know.
     pub record: Record,
@@ -283,6 +297,7 @@ impl Default for Exchange {
             encoding: Encoding::Empty(None),
             interims: 0,
             keep_client: false,
+            wanted_more: false,
             keep_backend: false,
             record: Record::default(),
         }
@@ -309,17 +324,16 @@ impl Exchange {
     }
 
     /// Reads a request's head. `observe` is shown what it says, and which host it is for. Answers of ours go into
-    /// `out`.
+    /// `desk.out`.
     pub fn begin<'b>(
         &mut self,
         bytes: &'b [u8],
         arrival: Arrival<'_>,
-        slots: &mut FieldSlots,
-        scratch: &mut Vec<u8>,
+        desk: Desk<'_>,
         cx: &Context<'_>,
         observe: &mut dyn FnMut(&RequestHead<'b, '_>, HostId),
-        out: &mut Gather,
     ) -> Begun {
+        let Desk { slots, path: scratch, out } = desk;
         let head = match RequestHead::parse(bytes, slots, arrival.limits) {
             Ok(head) => head,
             Err(fault) => return Begun::Refused(Refusal::Malformed(fault)),
@@ -333,6 +347,7 @@ impl Exchange {
         self.request_chunked = head.body == RequestBody::Chunked;
         self.idempotent = head.kind.is_idempotent();
         self.wants_trailers = head.accepts_trailers;
+        self.wanted_more = head.persistent;
         self.keep_client = cx.may_keep
             && head.persistent
             && host.keep_alive.enabled
@@ -371,7 +386,10 @@ impl Exchange {
         match route.action {
             Action::NotFound => self.reply(404, cx, out),
             Action::Denied(status) => self.reply(status, cx, out),
-            Action::Handler(handler) => Begun::Handle(handler),
+            Action::Handler(handler) => {
+                self.record.handled = true;
+                Begun::Handle(handler)
+            }
             Action::Forward(id) => {
                 self.forwarding = Forwarding {
                     preserve_host: route.preserve_host,
@@ -480,10 +498,11 @@ impl Exchange {
     }
 
     /// Whether the client may have sent, or be sending, more than we have read: closing at once could reset the
-    /// connection before it has read our answer.
+    /// connection before it has read our answer. A client that said itself that this is its last request sends
+    /// no more.
     #[must_use]
     pub fn must_linger(&self) -> bool {
-        !self.request.is_done() || !self.record.parsed || self.record.failure.is_some()
+        !self.request.is_done() || !self.record.parsed || self.wanted_more
     }
 
     /// Whether the backend's connection may serve another request after this one.

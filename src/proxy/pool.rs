@@ -57,6 +57,11 @@ impl<L, W> Pool<L, W> {
         self.waiting.push_back(who);
     }
 
+    /// Somebody waits no longer.
+    pub fn leave(&mut self, is_it: impl Fn(&W) -> bool) {
+        self.waiting.retain(|who| !is_it(who));
+    }
+
     /// Gives a connection back for the next request. Returns who has waited longest, who must ask again.
     pub fn release(&mut self, link: L, now: Tick) -> Option<W> {
         self.idle.push_back((now, link));

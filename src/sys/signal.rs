@@ -108,6 +108,14 @@ pub fn terminate_descriptor() -> io::Result<OwnedFd> {
     Ok(descriptor.into())
 }
 
+/// Whether TERM has come; `descriptor` is from [`terminate_descriptor`].
+#[must_use]
+pub fn is_pending(descriptor: &OwnedFd) -> bool {
+    let wish = super::poll::Wish { fd: std::os::fd::AsFd::as_fd(descriptor), read: true, write: false };
+    let mut seen = [super::poll::Seen::default()];
+    super::poll::wait(&[wish], Some(std::time::Duration::ZERO), &mut seen).is_ok_and(|count| count > 0)
+}
+
 fn dispose(signal: Signal, handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: the new disposition is to ignore or the default, so no code of ours can run in signal context;

@@ -1,4 +1,25 @@
-//! The one binary of tests that look at Ostler from outside: at its source, its pages and its behaviour.
+//! Whole-daemon tests: the real binary on port 0, in a directory and a process group of its own.
+//!
+//! A test waits for the daemon's word (a line of its log, a process that appears, bytes on a socket) and never
+//! for time to pass; every wait has a bound far above what a busy machine needs. `support` holds the three
+//! actors: `Daemon`, the `Backend` behind it and the `Client` before it.
 
-mod architecture;
+// A test has no clock handed in and must look again until a process of its own has moved.
+#![allow(clippy::disallowed_methods)]
+
+#[macro_use]
+mod support;
+
+mod children;
+mod config;
+mod crowd;
+mod demo;
+mod framing;
+mod keepalive;
+mod limits;
+mod logging;
 mod man;
+mod proxy;
+mod signals;
+mod startup;
+mod status;

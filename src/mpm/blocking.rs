@@ -1,0 +1,119 @@
+//! One thread, one connection, to its end: the worker and prefork drivers' way through the same engine.
+
+use super::child::{Child, TURN_COMES, panic_text};
+use super::conn::{Conn, Scratch, Turn, patience};
+use super::table::News;
+use crate::clock::Tick;
+use crate::sys::fd::EventFd;
+use crate::sys::poll::{self, Seen, Wish};
+use slog::error;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// What a thread listens to beside its connection.
+pub trait Interrupt {
+    /// The descriptor to watch; `None` once there is nothing more to hear.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// It is readable. `false`: the thread is to leave at once, whatever it is doing.
+    fn heard(&mut self) -> bool;
+}
+
+/// Serves `conn` until it is over. `false`: the thread is to leave at once.
+pub fn serve(child: &Child, conn: &mut Conn, scratch: &mut Scratch, interrupt: &mut dyn Interrupt) -> bool {
+    let bell = TURN_COMES.with_borrow(Arc::clone);
+    let outcome = catch_unwind(AssertUnwindSafe(|| rounds(child, conn, scratch, interrupt, &bell)));
+    let stay = outcome.unwrap_or_else(|payload| {
+        child.panicked(&panic_text(payload.as_ref()));
+        *scratch = Scratch::new();
+        true
+    });
+    let now = child.read_clock();
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now))) {
+        child.panicked(&panic_text(payload.as_ref()));
+    }
+    stay
+}
+
+fn rounds(
+    child: &Child,
+    conn: &mut Conn,
+    scratch: &mut Scratch,
+    interrupt: &mut dyn Interrupt,
+    bell: &EventFd,
+) -> bool {
+    let mut news = News::NONE;
+    loop {
+        let now = child.read_clock();
+        match conn.run(news, child, scratch, now) {
+            Turn::Over => return true,
+            Turn::Again => {
+                news = News::NONE;
+                continue;
+            }
+            Turn::Wait => {}
+        }
+        let (deadline, _) = conn.deadline(child);
+        match wait(conn, interrupt.descriptor(), bell, deadline, now.tick()) {
+            Ok((seen, interrupted)) => {
+                news = seen;
+                if interrupted && !interrupt.heard() {
+                    return false;
+                }
+            }
+            Err(fault) => {
+                error!(child.log, "waiting for a connection: {fault}; it is closed"; "module" => "core");
+                return true;
+            }
+        }
+    }
+}
+
+/// Waits for whatever `conn` waits for, the interrupt, or a place at its backend. Also says whether it was the
+/// interrupt.
+fn wait(
+    conn: &Conn,
+    interrupt: Option<BorrowedFd<'_>>,
+    bell: &EventFd,
+    deadline: Tick,
+    now: Tick,
+) -> std::io::Result<(News, bool)> {
+    let (client, upstream) = conn.wishes();
+    let listen = |fd| Wish { fd, read: true, write: false };
+    // A descriptor that nothing is wished of stands in for one that is not there: the bell is nearly always that.
+    let wishes = [
+        client,
+        upstream.unwrap_or(Wish { fd: bell.as_fd(), read: false, write: false }),
+        interrupt.map_or(Wish { fd: bell.as_fd(), read: false, write: false }, listen),
+        listen(bell.as_fd()),
+    ];
+    let mut seen = [Seen::default(); 4];
+    poll::wait(&wishes, patience(deadline, now), &mut seen)?;
+    let mut news = News::NONE;
+    let [of_client, of_upstream, of_interrupt, of_bell] = seen;
+    if of_client.readable {
+        news |= News::CLIENT_READ;
+    }
+    if of_client.writable {
+        news |= News::CLIENT_WRITE;
+    }
+    if !client.read && of_client.readable && of_client.writable {
+        // Not wished for, so this is a hang-up or an error: the client is gone.
+        news |= News::CLIENT_BROKEN;
+    }
+    if upstream.is_some() {
+        if of_upstream.readable {
+            news |= News::UPSTREAM_READ;
+        }
+        if of_upstream.writable {
+            news |= News::UPSTREAM_WRITE;
+        }
+    }
+    if of_bell.readable && bell.clear() {
+        news |= News::LINK;
+    }
+    if news == News::NONE {
+        news = News::TIMER;
+    }
+    Ok((news, interrupt.is_some() && of_interrupt.readable))
+}

@@ -1,0 +1,282 @@
+//! The event driver: ready connections are moved on by whichever thread is free (see `lead`).
+//!
+//! The leader's poll watches listeners and every client and backend socket, edge-triggered, each registered once.
+//! An edge is posted to its connection's state word; a connection that was idle goes into the run queue. A
+//! connection in a turn never blocks: it goes as far as it can, then the next one.
+
+use super::accept::Came;
+use super::child::{Child, Event, panic_text};
+use super::conn::{Conn, Scratch, Turn as ConnTurn};
+use super::lead::{Guard, Turn};
+use super::steward;
+use super::table::{News, Posted};
+use super::timers::Due;
+use super::tokens::{Aged, Source};
+use super::upstream::{self, Owner};
+use crate::clock::{Moment, Tick};
+use crate::sys::process::ChildExit;
+use mio::unix::SourceFd;
+use mio::{Events, Interest};
+use slog::error;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+
+/// Events taken from the kernel at once.
+const BATCH: usize = 512;
+
+/// Serves until the child is told to leave, and its last connection is gone.
+pub fn run(child: &'static Child) -> ChildExit {
+    child.open_doors();
+    if child.start_threads(serve).is_err() {
+        return ChildExit::SICK;
+    }
+    steward::run(child)
+}
+
+/// What a leader needs beside its buffers.
+struct Leader {
+    events: Events,
+    ready: Vec<u32>,
+    due: Vec<(Tick, Due)>,
+}
+
+fn serve(child: &'static Child, seat: usize) {
+    let event = child.event.as_ref().expect("this is the event driver");
+    let mut scratch = Some(Scratch::new());
+    let mut leader = Leader { events: Events::with_capacity(BATCH), ready: Vec::new(), due: Vec::new() };
+    let mut turn = child.lead.next(seat);
+    loop {
+        turn = match turn {
+            Turn::Leave => return,
+            Turn::Rest => {
+                scratch = None;
+                child.lead.next_after_rest(seat)
+            }
+            Turn::Lead(guard) => {
+                lead(child, event, guard, &mut leader);
+                child.lead.next(seat)
+            }
+            Turn::Work(index) => {
+                work(child, event, index, scratch.get_or_insert_with(Scratch::new));
+                child.lead.next(seat)
+            }
+        };
+    }
+}
+
+/// Waits in the poll once, and gives the lead back with what came.
+fn lead(child: &Child, event: &Event, guard: Guard<'_>, leader: &mut Leader) {
+    let Leader { events, ready, due } = leader;
+    let brief = guard.is_brief();
+    let mut poll = child.poll_lock();
+    guard.entering_poll();
+    let timeout = if brief {
+        Some(std::time::Duration::ZERO)
+    } else {
+        // Said before the timers are looked at: who sets an earlier one afterwards knows that it must wake us.
+        child.leader_until.store(u64::MAX, Ordering::SeqCst);
+        let until = event.timers.next().min(child.doors.resume_at());
+        child.leader_until.store(until.0, Ordering::SeqCst);
+        if event.timers.next() < until {
+            Some(std::time::Duration::ZERO)
+        } else {
+            (until != Tick::NEVER).then(|| until.until(child.read_clock().tick()))
+        }
+    };
+    let polled = poll.poll(events, timeout);
+    child.leader_until.store(0, Ordering::SeqCst);
+    let now = child.read_clock();
+    if let Err(fault) = polled
+        && fault.kind() != io::ErrorKind::Interrupted
+    {
+        error!(child.log, "the poll failed: {fault}"; "module" => "mpm_event");
+    }
+    drop(poll);
+    child.wake_steward();
+    for seen in events.iter() {
+        match Source::of(seen.token()) {
+            Source::Client(who) => post(event, who, client_news(seen), ready),
+            Source::Upstream(ticket) => upstream_edge(child, event, ticket, upstream::news(seen), ready),
+            Source::Listener(place) => accept(child, event, place, now, ready),
+            Source::Nudge => {}
+        }
+    }
+    if event.timers.next() <= now.tick() {
+        event.timers.take_due(now.tick(), due);
+        for (at, due) in due.drain(..) {
+            match due {
+                Due::Connection(who) => {
+                    let _ = at;
+                    post(event, who, News::TIMER, ready);
+                }
+                Due::Pool(id) => child.sweep(id, now.tick(), false),
+            }
+        }
+    }
+    if child.doors.resume_at() <= now.tick() && !child.is_leaving() {
+        child.open_doors();
+    }
+    if child.accept_all.swap(false, Ordering::SeqCst) && !child.is_leaving() {
+        accept_what_waits(child, event, now, ready);
+    }
+    if child.is_leaving() && !child.doors.are_closed() {
+        leave(child, event, now, ready);
+    }
+    guard.pass(ready);
+}
+
+fn post(event: &Event, who: Aged, news: News, ready: &mut Vec<u32>) {
+    if event.table.post(who, news) == Posted::Queue {
+        ready.push(who.index);
+    }
+}
+
+fn client_news(seen: &mio::event::Event) -> News {
+    let mut news = News::NONE;
+    if seen.is_readable() || seen.is_read_closed() {
+        news |= News::CLIENT_READ;
+    }
+    if seen.is_writable() {
+        news |= News::CLIENT_WRITE;
+    }
+    if seen.is_read_closed() {
+        news |= News::CLIENT_CLOSED;
+    }
+    if seen.is_error() || seen.is_write_closed() {
+        news |= News::CLIENT_BROKEN;
+    }
+    news
+}
+
+fn upstream_edge(child: &Child, event: &Event, ticket: Aged, news: News, ready: &mut Vec<u32>) {
+    match event.links.edge(ticket) {
+        Owner::Connection(who) => post(event, who, news, ready),
+        // Room to write, on an idle connection, is no news.
+        Owner::Pool(id) if news.has(News::UPSTREAM_READ | News::UPSTREAM_CLOSED) => {
+            child.idle_edge(id, ticket);
+            // Somebody may have taken it out of the pool just before: then the edge is for them.
+            if let Owner::Connection(who) = event.links.owner(ticket) {
+                post(event, who, news, ready);
+            }
+        }
+        Owner::Pool(_) | Owner::Gone => {}
+    }
+}
+
+/// A listener has somebody: accepts one. A child that is full does so, too (nobody else was woken for it), and
+/// then stops watching.
+fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) {
+    match child.doors.accept(place, now.tick()) {
+        Came::Client(newcomer) => {
+            let fd = newcomer.fd.as_raw_fd();
+            let Some(who) = event.table.insert(|who| Conn::new(who, newcomer, None, child, now)) else {
+                // Even the room for late ones is taken: the connection has been closed with its descriptor.
+                child.doors.shut();
+                return;
+            };
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Source::Client(who).token();
+            if let Err(fault) = child.registry.register(&mut SourceFd(&fd), token, interest) {
+                error!(child.log, "cannot watch a connection: {fault}; it is closed"; "module" => "mpm_event");
+                post(event, who, News::CLIENT_BROKEN, ready);
+                return;
+            }
+            post(event, who, News::CLIENT_READ, ready);
+        }
+        Came::Nobody => {}
+        Came::Shortage(fault, news) => child.say_shortage(&fault, news),
+    }
+    if child.is_crowded() {
+        child.doors.shut();
+        // A row may have been given back between the look and the shutting.
+        child.perhaps_open();
+    }
+}
+
+/// A sibling that had been woken for connections may have died: takes all that wait, as far as there is room.
+fn accept_what_waits(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
+    for place in 0..child.doors.count() {
+        let mut before = None;
+        while !child.is_crowded() && before != Some(event.table.len()) {
+            before = Some(event.table.len());
+            accept(child, event, place, now, ready);
+        }
+    }
+}
+
+/// The child is leaving: takes what waits at its listeners if nobody else will, or what it may have been woken
+/// for, and closes them. Idle connections learn their new deadline.
+fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
+    let most = if child.last.load(Ordering::SeqCst) { child.config.listen_backlog } else { 1 };
+    for place in 0..child.doors.count() {
+        for _ in 0..most {
+            let before = event.table.len();
+            accept(child, event, place, now, ready);
+            if event.table.len() == before {
+                break;
+            }
+        }
+    }
+    child.doors.close();
+    for who in event.table.all() {
+        post(event, who, News::TIMER, ready);
+    }
+    child.perhaps_over();
+}
+
+/// One turn of one connection.
+fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
+    let now = child.now();
+    let (held, news) = event.table.begin(index);
+    let mut held = held;
+    let Some(conn) = held.as_mut() else {
+        event.table.end(index);
+        return;
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| conn.run(news, child, scratch, now)));
+    let turn = match outcome {
+        Ok(turn) => turn,
+        Err(payload) => {
+            child.panicked(&panic_text(payload.as_ref()));
+            *scratch = Scratch::new();
+            ConnTurn::Over
+        }
+    };
+    match turn {
+        ConnTurn::Over => {
+            let mut conn = held.take();
+            if let Some(conn) = &mut conn
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now)))
+            {
+                child.panicked(&panic_text(payload.as_ref()));
+            }
+            drop(held);
+            // Out of the table before the descriptor is closed: its number may come back at once.
+            event.table.remove(index);
+            drop(conn);
+            child.closed();
+        }
+        ConnTurn::Again => {
+            drop(held);
+            event.table.requeue(index);
+            child.lead.push_again(index);
+        }
+        ConnTurn::Wait => {
+            let (deadline, _) = conn.deadline(child);
+            if deadline < conn.scheduled || conn.scheduled <= now.tick() {
+                if deadline == Tick::NEVER {
+                    conn.scheduled = Tick::NEVER;
+                } else {
+                    conn.scheduled = super::timers::Timers::rounded(deadline);
+                    child.schedule(event, deadline, Due::Connection(conn.who));
+                }
+            }
+            drop(held);
+            if !event.table.end(index) {
+                child.lead.push(index);
+            }
+        }
+    }
+}

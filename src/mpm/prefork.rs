@@ -1,0 +1,211 @@
+//! The prefork driver: a process to a connection. One thread; the orders socket is in every wait it makes.
+
+use super::accept::Came;
+use super::blocking::{self, Interrupt};
+use super::child::Child;
+use super::conn::{Conn, Scratch};
+use super::orders::{Heard, Order, Word};
+use super::tokens::{Aged, Source};
+use crate::clock::{Moment, Tick};
+use crate::ids::WorkerIndex;
+use crate::scoreboard::state::WorkerState;
+use crate::sys::process::ChildExit;
+use crate::sys::signal;
+use mio::unix::SourceFd;
+use mio::{Events, Interest};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use slog::{error, warn};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const ROW: WorkerIndex = WorkerIndex(0);
+
+/// Serves until it is told to leave, and its connection is over.
+pub fn run(child: &'static Child) -> ChildExit {
+    let mut master = match Master::new(child) {
+        Ok(master) => master,
+        Err(fault) => {
+            error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+            return ChildExit::FATAL;
+        }
+    };
+    let mut poll = child.poll_lock();
+    let ear = master.ear.0.as_raw_fd();
+    if let Err(fault) =
+        child.registry.register(&mut SourceFd(&ear), Source::Nudge.token(), Interest::READABLE)
+    {
+        error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+        return ChildExit::FATAL;
+    }
+    child.open_doors();
+    let mut scratch = Scratch::new();
+    let mut events = Events::with_capacity(16);
+    child.block.worker(ROW).free();
+    child.block.ready();
+    child.say(Word::Ready);
+    let mut waiting: Vec<u32> = Vec::new();
+    loop {
+        if !master.heard() {
+            return ChildExit::OK;
+        }
+        if master.accept {
+            master.accept = false;
+            waiting.extend(0..child.doors.count());
+        }
+        let next = if child.is_leaving() {
+            match leaving(child, &scratch) {
+                None => return ChildExit::OK,
+                next => next,
+            }
+        } else {
+            waiting.pop().and_then(|place| accept(child, place, &scratch))
+        };
+        if let Some(mut conn) = next {
+            master.busy(true);
+            let stay = blocking::serve(child, &mut conn, &mut scratch, &mut master);
+            drop(conn);
+            child.closed();
+            child.block.worker(ROW).free();
+            master.busy(false);
+            if !stay {
+                return ChildExit::OK;
+            }
+            continue;
+        }
+        if !waiting.is_empty() {
+            continue;
+        }
+        let now = child.read_clock();
+        child.sweep_all(now.tick());
+        let until = child.doors.resume_at().min(child.next_sweep());
+        let timeout = (until != Tick::NEVER).then(|| until.until(now.tick()));
+        if let Err(fault) = poll.poll(&mut events, timeout)
+            && fault.kind() != io::ErrorKind::Interrupted
+        {
+            error!(child.log, "the poll failed: {fault}"; "module" => "mpm_prefork");
+        }
+        let now = child.read_clock();
+        waiting.extend(events.iter().filter_map(|seen| match Source::of(seen.token()) {
+            Source::Listener(place) => Some(place),
+            _ => None,
+        }));
+        if child.doors.resume_at() <= now.tick() {
+            child.open_doors();
+        }
+    }
+}
+
+fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
+    let now = child.now();
+    match child.doors.accept(place, now.tick()) {
+        Came::Client(newcomer) => {
+            let writer = child.block.worker(ROW);
+            writer.moved_by(scratch.tid);
+            writer.set_state(WorkerState::Read);
+            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(ROW), child, now))
+        }
+        Came::Nobody => None,
+        Came::Shortage(fault, news) => {
+            child.say_shortage(&fault, news);
+            None
+        }
+    }
+}
+
+/// The next client of a child that leaves: what waits at its listeners if nobody else will take it, or the one
+/// that it may have been woken for.
+fn leaving(child: &Child, scratch: &Scratch) -> Option<Conn> {
+    for place in 0..child.doors.count() {
+        if let Some(conn) = accept(child, place, scratch) {
+            if !child.last.load(Ordering::SeqCst) {
+                child.doors.close();
+            }
+            return Some(conn);
+        }
+    }
+    child.doors.close();
+    None
+}
+
+/// The master's orders and TERM, heard between clients and while one is served.
+struct Master<'a> {
+    child: &'a Child,
+    /// Readable when either has something to say: one descriptor for every wait.
+    ear: Epoll,
+    /// TERM; heard once.
+    terminate: Option<OwnedFd>,
+    /// The master is gone.
+    orphan: bool,
+    accept: bool,
+    said: Moment,
+}
+
+/// How often the master is told that this child is busy or idle, at most: it looks for itself while anything is.
+const SAY: u64 = 100_000;
+
+impl<'a> Master<'a> {
+    fn new(child: &'a Child) -> io::Result<Self> {
+        let terminate = signal::terminate_descriptor()?;
+        let ear = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        ear.add(&child.orders, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        ear.add(&terminate, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        Ok(Self { child, ear, terminate: Some(terminate), orphan: false, accept: false, said: Moment(0) })
+    }
+
+    fn busy(&mut self, busy: bool) {
+        self.child.block.set_busy(u32::from(busy));
+        let now = self.child.now();
+        if now.micros_since(self.said) >= SAY {
+            self.said = now;
+            self.child.say(if busy { Word::Full } else { Word::Census(0) });
+        }
+    }
+
+    fn leave(&self, grace: Duration, last: bool) {
+        self.child.begin_leaving(grace, last);
+    }
+}
+
+impl Interrupt for Master<'_> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (self.terminate.is_some() || !self.orphan).then(|| self.ear.0.as_fd())
+    }
+
+    fn heard(&mut self) -> bool {
+        if self.terminate.as_ref().is_some_and(signal::is_pending) {
+            // Closed: it would be seen for ever. Our epoll is its only other holder, and forgets it.
+            self.terminate = None;
+            self.child.say(Word::Draining);
+            self.leave(self.child.keep_alive_grace(), false);
+        }
+        while !self.orphan {
+            match self.child.orders.recv_order() {
+                Heard::Nothing => return true,
+                Heard::Nonsense => {
+                    warn!(self.child.log, "an order that makes no sense, ignored"; "module" => "mpm_prefork");
+                }
+                Heard::Gone => {
+                    if !self.child.is_leaving() {
+                        warn!(self.child.log, "the master is gone; this child finishes its request and leaves";
+                            "module" => "mpm_prefork");
+                    }
+                    self.leave(self.child.keep_alive_grace(), true);
+                    self.orphan = true;
+                    // It was added, and both are open.
+                    let _ = self.ear.delete(&self.child.orders);
+                }
+                Heard::Message(order) => match order {
+                    Order::Stop => return false,
+                    Order::Accept => self.accept = true,
+                    Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: 0 }),
+                    Order::Drain { grace_ms, last, .. } => {
+                        self.leave(Duration::from_millis(u64::from(grace_ms)), last);
+                    }
+                },
+            }
+        }
+        true
+    }
+}

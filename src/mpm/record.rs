@@ -1,0 +1,151 @@
+//! What logs and scoreboard learn of an exchange, once it is over.
+
+use super::child::Child;
+use super::conn::Conn;
+use super::relay::Active;
+use crate::clock::Moment;
+use crate::config::model::Endpoint;
+use crate::http::RequestHead;
+use crate::ids::{BackendId, HostId, WorkerIndex};
+use crate::log::access::{AccessRecord, Answerer, ConnectionEnd, UpstreamAddress, UpstreamRecord};
+use crate::log::line::Client;
+use crate::log::{Capture, RequestFacts};
+use crate::proxy::exchange::{Failure, Refusal};
+use crate::scoreboard::row;
+use crate::scoreboard::state::WorkerState;
+use slog::{error, info};
+use std::net::SocketAddr;
+
+impl Child {
+    /// Copies what the access logs of `host` want of a request's head.
+    pub(super) fn capture_request(&self, head: &RequestHead<'_, '_>, host: HostId, capture: &mut Capture) {
+        let logs = self.access_logs(host);
+        if logs.is_empty() {
+            return;
+        }
+        let facts = RequestFacts {
+            line: head.line,
+            method: head.method.as_bytes(),
+            path: head.path,
+            query: head.query,
+            protocol: head.version.name().as_bytes(),
+            host: head.authority,
+        };
+        logs.capture_request(&facts, |name| head.first(name), capture);
+    }
+
+    /// Shows a request in its worker row.
+    pub(super) fn show_request(
+        &self,
+        row: Option<WorkerIndex>,
+        client: SocketAddr,
+        host: HostId,
+        line: &[u8],
+        protocol: &str,
+        start: Moment,
+    ) {
+        if let Some(row) = row {
+            let host = &self.config.host(host).name;
+            self.block.worker(row).request(&row::RequestFacts { client, host, line, protocol, start });
+        }
+    }
+
+    /// An exchange is over: counts it, shows it, logs it.
+    pub(super) fn record(&self, conn: &Conn, active: &Active, kept: bool, now: Moment) {
+        let exchange = &active.exchange;
+        let record = &exchange.record;
+        let took = now.micros_since(active.started);
+        self.block.latency(took);
+        if let Some(id) = exchange.backend()
+            && active.marks.first_byte != Moment(0)
+        {
+            let counters = self.block.backend(id);
+            let took = active.marks.first_byte.micros_since(active.marks.begun);
+            counters.latency(took);
+        }
+        let logs = self.access_logs(exchange.host());
+        if !logs.is_empty() {
+            conn.set_state(WorkerState::Log, self);
+            let host = self.config.host(exchange.host());
+            let aborted = record.aborted || record.status == 0;
+            logs.write(
+                &AccessRecord {
+                    client: conn.peer,
+                    peer: conn.peer,
+                    local: conn.local,
+                    host_name: &host.name,
+                    port: host.port.unwrap_or(conn.local.port()),
+                    status: record.status,
+                    body_bytes: record.body_sent,
+                    bytes_in: active.bytes_in,
+                    bytes_out: active.bytes_out,
+                    start_wall_us: active.started_wall,
+                    start: active.started,
+                    end: now,
+                    kept_alive: conn.session.requests().saturating_sub(1),
+                    connection: match (aborted, kept) {
+                        (true, _) => ConnectionEnd::Aborted,
+                        (false, true) => ConnectionEnd::Kept,
+                        (false, false) => ConnectionEnd::Closed,
+                    },
+                    answerer: match exchange.backend() {
+                        Some(id) if record.upstream_status != 0 => {
+                            Answerer::Backend(&self.config.backend(id).url)
+                        }
+                        _ if record.handled => Answerer::Handler("server-status"),
+                        _ => Answerer::Nobody,
+                    },
+                    upstream: exchange.backend().and_then(|id| self.upstream_record(id, active, now)),
+                    proxy_error: record.failure,
+                },
+                &active.capture,
+            );
+        }
+        if let Some(row) = conn.row {
+            self.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+        }
+    }
+
+    fn upstream_record<'a>(
+        &'a self,
+        id: BackendId,
+        active: &Active,
+        now: Moment,
+    ) -> Option<UpstreamRecord<'a>> {
+        let marks = &active.marks;
+        if marks.attempts == 0 {
+            return None;
+        }
+        let address = match &self.config.backend(id).endpoint {
+            Endpoint::Tcp { addresses, .. } => UpstreamAddress::Tcp(*addresses.get(marks.address)?),
+            Endpoint::Unix(path) => UpstreamAddress::Unix(path.to_str().unwrap_or("unix")),
+        };
+        let since =
+            |later: Moment, earlier: Moment| (later != Moment(0)).then(|| later.micros_since(earlier));
+        Some(UpstreamRecord {
+            address,
+            status: (active.exchange.record.upstream_status != 0)
+                .then_some(active.exchange.record.upstream_status),
+            connect_us: if marks.reused { Some(0) } else { since(marks.connected, marks.dialled) },
+            header_us: since(marks.first_byte, active.started),
+            total_us: since(now, marks.begun),
+            attempts: marks.attempts,
+            reused: marks.reused,
+        })
+    }
+
+    /// A client's request was not taken: of interest to whoever looks into that client's troubles.
+    pub(super) fn log_refusal(&self, client: SocketAddr, refusal: &Refusal) {
+        info!(self.log, "request refused with {}: {refusal}", refusal.status();
+            "module" => "core", "client" => %Client(client));
+    }
+
+    /// A backend failed a request.
+    pub(super) fn log_failure(&self, id: BackendId, client: SocketAddr, failure: &Failure) {
+        // Its state has been logged when it changed; a request that is turned away for it is not news.
+        if *failure != Failure::LeftAlone {
+            error!(self.log, "{}: {failure}; the client gets {}", self.config.backend(id).url, failure.status();
+                "module" => "proxy", "client" => %Client(client));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The child's first thread: hears orders, stands by, tells the master how things are.
+//!
+//! It serves nobody, so that a child answers its master however busy it is. While there is work it looks every few
+//! milliseconds whether somebody has been in the poll; if not, whoever has the work is stuck in it (a disk that
+//! stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer.
+
+use super::child::Child;
+use super::orders::{Heard, Order, Word};
+use crate::clock::{Moment, Tick};
+use crate::sys::poll::{self, Seen, Wish};
+use crate::sys::process::ChildExit;
+use crate::sys::signal;
+use slog::{error, warn};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often it looks while there is work.
+const LOOK: Duration = Duration::from_millis(8);
+
+/// Looks without anything new after which it sleeps: a second.
+const QUIET: u32 = 125;
+
+/// How often the master is told how many rows are taken, at most.
+const CENSUS: u64 = 100_000;
+
+/// Says that the child is ready, then stands by until the child is over. Returns how it ends.
+pub fn run(child: &'static Child) -> ChildExit {
+    let terminate = match signal::terminate_descriptor() {
+        Ok(terminate) => terminate,
+        Err(fault) => {
+            error!(child.log, "this child cannot hear signals: {fault}"; "module" => "core");
+            return ChildExit::FATAL;
+        }
+    };
+    child.block.ready();
+    child.say(Word::Ready);
+    let mut steward = Steward {
+        child,
+        orphan: false,
+        polls: 0,
+        quiet: 0,
+        awake: true,
+        said: 0,
+        said_at: Moment(0),
+        moved_at: child.read_clock(),
+    };
+    let mut terminated = false;
+    loop {
+        let listen = |fd| Wish { fd, read: true, write: false };
+        let wishes = [
+            // A socket whose other end is gone would be seen for ever.
+            if steward.orphan { listen(child.over.as_fd()) } else { listen(child.orders.as_fd()) },
+            listen(child.bell.as_fd()),
+            listen(child.over.as_fd()),
+            Wish { fd: terminate.as_fd(), read: !terminated, write: false },
+        ];
+        let mut seen = [Seen::default(); 4];
+        let timeout = steward.timeout();
+        if let Err(fault) = poll::wait(&wishes, timeout, &mut seen) {
+            error!(child.log, "this child cannot wait for orders: {fault}"; "module" => "core");
+            return ChildExit::FATAL;
+        }
+        let [orders, bell, over, term] = seen.map(|seen| seen.readable);
+        if over {
+            return ChildExit::OK;
+        }
+        if bell {
+            child.bell.clear();
+            steward.awake = true;
+            steward.quiet = 0;
+        }
+        if term && !terminated {
+            terminated = true;
+            child.say(Word::Draining);
+            steward.leave(child.keep_alive_grace(), false);
+        }
+        if orders && !steward.orphan && !steward.hear() {
+            return ChildExit::OK;
+        }
+        steward.look();
+    }
+}
+
+struct Steward {
+    child: &'static Child,
+    /// The master is gone, and the orders socket with it.
+    orphan: bool,
+    /// How often somebody had entered the poll when it looked last.
+    polls: u64,
+    /// Looks since something was new.
+    quiet: u32,
+    awake: bool,
+    /// What the master was told last.
+    said: u32,
+    said_at: Moment,
+    /// When somebody was last seen to have entered the poll.
+    moved_at: Moment,
+}
+
+impl Steward {
+    fn timeout(&self) -> Option<Duration> {
+        if self.awake {
+            return Some(LOOK);
+        }
+        let sweep = self.child.next_sweep();
+        (sweep != Tick::NEVER).then(|| sweep.until(crate::sys::time::now().tick()))
+    }
+
+    /// Whether the child stays.
+    fn hear(&mut self) -> bool {
+        loop {
+            match self.child.orders.recv_order() {
+                Heard::Nothing => return true,
+                Heard::Nonsense => {
+                    warn!(self.child.log, "an order that makes no sense, ignored"; "module" => "core");
+                }
+                Heard::Gone => {
+                    if !self.child.is_leaving() {
+                        warn!(self.child.log, "the master is gone; this child finishes what it has and leaves";
+                            "module" => "core");
+                    }
+                    self.leave(self.child.keep_alive_grace(), true);
+                    self.orphan = true;
+                    return true;
+                }
+                Heard::Message(order) => match order {
+                    Order::Stop => return false,
+                    Order::Accept => self.child.accept_what_waits(),
+                    Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() }),
+                    Order::Drain { grace_ms, last, .. } => {
+                        self.leave(Duration::from_millis(u64::from(grace_ms)), last);
+                    }
+                },
+            }
+        }
+    }
+
+    fn leave(&self, grace: Duration, last: bool) {
+        self.child.begin_leaving(grace, last);
+        self.child.nudge_leader();
+    }
+
+    /// How long nobody has been in the poll although there is work, in milliseconds.
+    fn stuck_for(&self) -> u32 {
+        if self.child.lead.is_led() || self.child.rows_are_held_by_connections() {
+            return 0;
+        }
+        let now = crate::sys::time::now();
+        u32::try_from(now.micros_since(self.moved_at) / 1000).unwrap_or(u32::MAX)
+    }
+
+    fn look(&mut self) {
+        let child = self.child;
+        let now = crate::sys::time::now();
+        child.sweep_if_unwatched(now.tick());
+        if !self.awake {
+            return;
+        }
+        let polls = child.lead.stand_by(self.polls);
+        if polls != self.polls {
+            self.quiet = 0;
+            self.moved_at = now;
+        } else if child.lead.is_led() {
+            self.moved_at = now;
+            self.quiet += 1;
+        }
+        self.polls = polls;
+        let busy = child.busy_now();
+        if busy != self.said && now.micros_since(self.said_at) >= CENSUS {
+            self.said = busy;
+            self.said_at = now;
+            child.say(Word::Census(busy));
+        }
+        if self.quiet >= QUIET && busy == self.said {
+            self.awake = false;
+            child.steward_asleep.store(true, Ordering::SeqCst);
+            // Somebody may have come in between the look and the word: they did not ring.
+            if child.lead.polls() != self.polls {
+                child.steward_asleep.store(false, Ordering::SeqCst);
+                self.awake = true;
+                self.quiet = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The worker driver: a thread to a connection.
+//!
+//! The leader accepts one client, gives the lead to a parked follower, and serves its client to the end. When all
+//! threads are busy nobody is in the poll, so the kernel wakes a sibling for the next client, and when all
+//! children are full it waits in the listeners' backlog.
+
+use super::accept::Came;
+use super::blocking::{self, Interrupt};
+use super::child::Child;
+use super::conn::{Conn, Scratch};
+use super::lead::{Guard, Turn};
+use super::steward;
+use super::tokens::{Aged, Source};
+use crate::clock::Tick;
+use crate::ids::WorkerIndex;
+use crate::scoreboard::state::WorkerState;
+use crate::sys::process::ChildExit;
+use mio::Events;
+use slog::error;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+
+/// Serves until the child is told to leave, and its last connection is gone.
+pub fn run(child: &'static Child) -> ChildExit {
+    child.open_doors();
+    if child.start_threads(serve).is_err() {
+        return ChildExit::SICK;
+    }
+    steward::run(child)
+}
+
+/// A thread hears the order to leave once; its connection then learns its new deadline.
+struct Leave<'a> {
+    child: &'a Child,
+    heard: bool,
+}
+
+impl Interrupt for Leave<'_> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (!self.heard).then(|| self.child.leave.as_fd())
+    }
+
+    fn heard(&mut self) -> bool {
+        self.heard = true;
+        true
+    }
+}
+
+fn serve(child: &'static Child, seat: usize) {
+    let row = WorkerIndex(u32::try_from(seat).expect("ThreadLimit fits"));
+    let mut scratch = Scratch::new();
+    let mut events = Events::with_capacity(16);
+    let mut leave = Leave { child, heard: false };
+    child.block.worker(row).free();
+    let mut turn = child.lead.next(seat);
+    loop {
+        match turn {
+            Turn::Leave => break,
+            Turn::Work(_) => unreachable!("no connection of this driver is ever queued"),
+            Turn::Rest => {
+                scratch = Scratch::new();
+                turn = child.lead.next_after_rest(seat);
+                continue;
+            }
+            Turn::Lead(guard) => {
+                if let Some(mut conn) = lead(child, &guard, row, &mut events, scratch.tid) {
+                    child.takes_one();
+                    guard.promote();
+                    blocking::serve(child, &mut conn, &mut scratch, &mut leave);
+                    child.block.worker(row).free();
+                    child.finished_one();
+                    drop(conn);
+                    child.closed();
+                } else {
+                    // The listeners are closed: nothing more will come, for anybody.
+                    drop(guard);
+                    child.lead.finish();
+                }
+            }
+        }
+        turn = child.lead.next(seat);
+    }
+    child.block.worker(row).dead();
+}
+
+/// Waits for a client. `None` once the child is leaving and its listeners are closed.
+fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events, tid: u32) -> Option<Conn> {
+    let mut waiting: Vec<u32> = Vec::new();
+    loop {
+        if child.is_leaving() {
+            return leaving(child, row, tid);
+        }
+        if let Some(place) = waiting.pop() {
+            if let Some(conn) = accept(child, place, row, tid) {
+                return Some(conn);
+            }
+            continue;
+        }
+        let mut poll = child.poll_lock();
+        guard.entering_poll();
+        let resume = child.doors.resume_at();
+        let timeout = (resume != Tick::NEVER).then(|| resume.until(child.read_clock().tick()));
+        let polled = poll.poll(events, timeout);
+        drop(poll);
+        let now = child.read_clock();
+        if let Err(fault) = polled
+            && fault.kind() != io::ErrorKind::Interrupted
+        {
+            error!(child.log, "the poll failed: {fault}"; "module" => "mpm_worker");
+        }
+        child.wake_steward();
+        if child.accept_all.swap(false, Ordering::SeqCst) {
+            waiting.extend(0..child.doors.count());
+        }
+        for seen in events.iter() {
+            if let Source::Listener(place) = Source::of(seen.token()) {
+                waiting.push(place);
+            }
+        }
+        if child.doors.resume_at() <= now.tick() {
+            child.open_doors();
+        }
+    }
+}
+
+fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn> {
+    let now = child.now();
+    match child.doors.accept(place, now.tick()) {
+        Came::Client(newcomer) => {
+            let writer = child.block.worker(row);
+            writer.moved_by(tid);
+            writer.set_state(WorkerState::Read);
+            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(row), child, now))
+        }
+        Came::Nobody => None,
+        Came::Shortage(fault, news) => {
+            child.say_shortage(&fault, news);
+            None
+        }
+    }
+}
+
+/// The child is leaving: what waits at its listeners is taken if nobody else will take it, or what it may have
+/// been woken for; then they are closed.
+fn leaving(child: &Child, row: WorkerIndex, tid: u32) -> Option<Conn> {
+    for place in 0..child.doors.count() {
+        if let Some(conn) = accept(child, place, row, tid) {
+            if !child.last.load(Ordering::SeqCst) {
+                child.doors.close();
+            }
+            return Some(conn);
+        }
+    }
+    child.doors.close();
+    child.perhaps_over();
+    None
+}

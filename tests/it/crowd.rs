@@ -1,0 +1,56 @@
+//! Thousands of connections that want nothing must not delay one that does (event).
+
+use crate::support::{Backend, Client, Daemon, Mpm, descriptors, wait_until};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_new_request_is_answered_at_once_among_thousands_of_idle_and_slow_ones() {
+    // Both ends of every connection are on this machine: the test holds one, the children the other.
+    let room = usize::try_from(descriptors()).unwrap_or(usize::MAX);
+    let crowd = 2_000.min(room.saturating_sub(500) / 2);
+    assert!(crowd >= 200, "a limit of {room} descriptors leaves no room for a crowd; raise ulimit -n");
+    let backend = Backend::start();
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!(
+            "StartServers 2\nThreadsPerChild 25\nMaxRequestWorkers 50\nMinSpareThreads 25\nKeepAliveTimeout 600\n\
+             RequestReadTimeout header=600 body=600\nProxyPass / {}/",
+            backend.url()
+        ),
+    );
+    let mut idle = Vec::with_capacity(crowd);
+    for _ in 0..crowd {
+        let mut client = daemon.connect();
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+        idle.push(client);
+    }
+    let mut slow = Vec::with_capacity(crowd);
+    for _ in 0..crowd {
+        let mut client = daemon.connect();
+        client.send("GET /slow HTTP/1.1\r\nHost: te");
+        slow.push(client);
+    }
+    let mut waits: Vec<Duration> = (0..21).map(|_| ask(&daemon)).collect();
+    waits.sort_unstable();
+    assert!(waits[10] < Duration::from_millis(500), "at once? {waits:?}");
+    assert!(waits[20] < Duration::from_secs(5), "at once? {waits:?}");
+    let status = daemon.wait_for_status("no worker held", |status| status.busy == 0);
+    assert_eq!(status.idle, 50, "{}", status.text);
+    let held = || daemon.connections().iter().sum::<usize>();
+    wait_until("every connection accepted and none given up", || (held() == 2 * crowd).then_some(()));
+    // None of them was given up: some of each kind go on where they were.
+    for client in idle.iter_mut().step_by(100) {
+        assert_eq!(client.get("/again").expect("an answer").echo().target(), "/again");
+    }
+    for client in slow.iter_mut().step_by(100) {
+        client.send("st\r\n\r\n");
+        assert_eq!(client.answer("GET").expect("an answer").echo().target(), "/slow");
+    }
+}
+
+fn ask(daemon: &Daemon) -> Duration {
+    let start = Instant::now();
+    let mut client = Client::connect(daemon.address());
+    assert_eq!(client.get("/new").expect("an answer").status, 200);
+    start.elapsed()
+}

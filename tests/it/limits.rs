@@ -1,0 +1,176 @@
+//! Our own answers: what a client or an origin must not do, or does not do in time.
+
+use crate::support::{Backend, Daemon, pattern};
+use std::time::{Duration, Instant};
+
+under_each_mpm! {
+    fn a_head_that_does_not_come_in_time_is_a_408(mpm) {
+        let backend = Backend::start();
+        let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/\nRequestReadTimeout header=1", backend.url()));
+        let mut client = daemon.connect();
+        client.send("GET /slow HTTP/1.1\r\nHost: te");
+        let answer = client.answer("GET").expect("an answer");
+        assert_eq!((answer.status, answer.closes()), (408, true));
+        assert_eq!(client.closed(), Ok(()));
+        assert_eq!(backend.requests(), 0);
+    }
+
+    fn a_body_that_does_not_come_in_time_is_a_408(mpm) {
+        let backend = Backend::start();
+        let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/\nRequestReadTimeout body=1", backend.url()));
+        daemon.tolerate("proxy");
+        let mut client = daemon.connect();
+        client.send("POST /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nonly this");
+        let answer = client.answer("POST").expect("an answer");
+        assert_eq!((answer.status, answer.closes()), (408, true));
+        assert_eq!(client.closed(), Ok(()));
+    }
+
+    fn an_origin_that_refuses_is_a_503_and_one_that_is_silent_a_504(mpm) {
+        // A port that we hold without listening: every connection to it is refused.
+        let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("port 0 is always free");
+        let refused = held.local_addr().ok().and_then(|address| address.as_socket()).expect("bound above");
+        let backend = Backend::start();
+        let daemon = Daemon::under(
+            mpm,
+            &format!(
+                "ProxyTimeout 1\nProxyPass /refused http://{refused}\nProxyPass / {}/",
+                backend.url()
+            ),
+        );
+        daemon.tolerate("proxy");
+        let start = Instant::now();
+        assert_eq!(daemon.get("/refused").status, 503);
+        assert_eq!(daemon.get("/hold").status, 504);
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        assert_eq!(daemon.get("/hangup").status, 502);
+        assert_eq!(daemon.get("/reset").status, 502);
+        assert_eq!(daemon.get("/after").status, 200, "one failure does not shut the origin out");
+    }
+}
+
+#[test]
+fn an_origin_that_never_accepts_is_a_504() {
+    // A queue of one that nobody empties: once it is full the kernel answers no further SYN.
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("port 0 is always free");
+    listener.listen(0).expect("it may listen");
+    let address = listener.local_addr().ok().and_then(|address| address.as_socket()).expect("bound above");
+    let mut queue = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        queue.push(stream);
+        assert!(queue.len() < 100, "the kernel's queue has no end");
+    }
+    let daemon = Daemon::start(&format!("ProxyPass / http://{address}/ connectiontimeout=1 timeout=30"));
+    daemon.tolerate("proxy");
+    let start = Instant::now();
+    let status = daemon.get("/").status;
+    assert!(status == 503 || status == 504, "{status}");
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "connectiontimeout is what counts: {:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn what_is_too_long_is_refused_by_the_right_status() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&format!(
+        "LimitRequestLine 200\nLimitRequestFields 10\nLimitRequestFieldSize 300\nLimitRequestBody 1000\n\
+         ProxyPass / {}/",
+        backend.url()
+    ));
+    let many = |count: usize| -> String { (0..count).map(|number| format!("X-{number}: x\r\n")).collect() };
+    let chunked = |length: usize| format!("{length:x}\r\n{}\r\n0\r\n\r\n", "b".repeat(length));
+    let post = "POST / HTTP/1.1\r\nHost: test\r\n";
+    for (what, request, statuses) in [
+        (
+            "a line that just fits",
+            format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "a".repeat(180)),
+            [200].as_slice(),
+        ),
+        ("a long line", format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "a".repeat(300)), &[414]),
+        ("a line without an end", format!("GET /{}", "a".repeat(5000)), &[414]),
+        (
+            "a long field",
+            format!("GET / HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "a".repeat(400)),
+            &[431, 400],
+        ),
+        ("as many fields as may be", format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", many(9)), &[200]),
+        ("many fields", format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", many(20)), &[431, 400]),
+        ("a body that just fits", format!("{post}Content-Length: 1000\r\n\r\n{}", "b".repeat(1000)), &[200]),
+        ("a long body", format!("{post}Content-Length: 1001\r\n\r\n{}", "b".repeat(1001)), &[413]),
+        (
+            "chunks that just fit",
+            format!("{post}Transfer-Encoding: chunked\r\n\r\n{}", chunked(1000)),
+            &[200],
+        ),
+        ("chunks that do not", format!("{post}Transfer-Encoding: chunked\r\n\r\n{}", chunked(1001)), &[413]),
+    ] {
+        let mut client = daemon.connect();
+        let answer = client.ask(&request).unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+        assert!(statuses.contains(&answer.status), "{what}: {}", answer.status);
+        if answer.status != 200 {
+            assert_eq!(client.closed(), Ok(()), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_upload_gets_its_answer_through() {
+    // The client is still sending when the answer comes; a close with unread bytes would reset it away.
+    let backend = Backend::start();
+    let daemon = Daemon::start(&format!("LimitRequestBody 1000\nProxyPass / {}/", backend.url()));
+    for _ in 0..20 {
+        let mut client = daemon.connect();
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n");
+        client.send(pattern(1_000_000, 1));
+        assert_eq!(client.answer("POST").expect("the answer survives the close").status, 413);
+    }
+}
+
+#[test]
+fn a_path_without_a_rule_is_a_404_of_our_own() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&format!("ProxyPass /app {}", backend.url()));
+    let mut client = daemon.connect();
+    let answer = client.get("/elsewhere").expect("an answer");
+    assert_eq!((answer.status, answer.closes()), (404, false));
+    assert!(answer.field("server").is_some_and(|server| server.starts_with("Ostler")), "{:?}", answer.fields);
+    assert!(answer.field("date").is_some_and(|date| date.ends_with(" GMT")), "{:?}", answer.fields);
+    assert!(answer.text().contains("404"), "{}", answer.text());
+    let head = client.ask("HEAD /elsewhere HTTP/1.1\r\nHost: test\r\n\r\n").expect("an answer");
+    assert_eq!(head.status, 404);
+    assert_eq!(client.get("/app/x").expect("the connection goes on").status, 200);
+}
+
+#[test]
+fn the_slow_origin_of_one_client_does_not_hold_up_others() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&format!("ProxyPass / {}/", backend.url()));
+    let mut slow = daemon.connect();
+    slow.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
+    backend.wait_for_now(1);
+    for _ in 0..50 {
+        assert_eq!(daemon.get("/").status, 200);
+    }
+    backend.release();
+    assert_eq!(slow.answer("GET").expect("an answer").status, 200);
+}
+
+#[test]
+fn max_bounds_the_connections_to_an_origin() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&format!(
+        "StartServers 1\nServerLimit 1\nThreadsPerChild 20\nMaxRequestWorkers 20\nMinSpareThreads 1\n\
+         ProxyPass / {}/ max=3",
+        backend.url()
+    ));
+    let address = daemon.address();
+    let clients = crate::support::at_once(12, move |_| crate::support::daemon::get(address, "/delay/100"));
+    crate::support::load::all_served(clients);
+    assert!(backend.most() <= 3, "{} at once", backend.most());
+}

@@ -1,0 +1,152 @@
+//! The lines of the error log and of access logs, as administrators and their tools know them.
+
+use crate::support::{Backend, Daemon, Mpm, wait_until};
+use regex::Regex;
+
+/// Waits until `name` has so many lines, and gives them.
+#[track_caller]
+fn lines(daemon: &Daemon, name: &str, count: usize) -> Vec<String> {
+    wait_until(&format!("{count} lines in {name}"), || {
+        let text = daemon.home().read(name);
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        (text.ends_with('\n') && lines.len() >= count).then_some(lines)
+    })
+}
+
+under_each_mpm! {
+    fn every_request_leaves_a_line_in_the_access_log(mpm) {
+        let backend = Backend::start();
+        let daemon = Daemon::under(
+            mpm,
+            &format!("CustomLog access.log combined\nCustomLog \"other.log\" \"%m %U%q %>s %B %X\"\nProxyPass / {}/", backend.url()),
+        );
+        let mut client = daemon.connect();
+        client
+            .ask("GET /bytes/5?a=b HTTP/1.1\r\nHost: test\r\nUser-Agent: tester \"1\"\r\nReferer: http://from/\r\n\r\n")
+            .expect("an answer");
+        client.ask("POST /status/404 HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").expect("an answer");
+        let mut bad = daemon.connect();
+        bad.ask("NOT HTTP\r\n\r\n").expect("an answer");
+        let access = lines(&daemon, "access.log", 3);
+        let common = r#"^127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"#;
+        for (line, want) in access.iter().zip([
+            r#"{} "GET /bytes/5\?a=b HTTP/1\.1" 200 5 "http://from/" "tester \\"1\\""$"#,
+            r#"{} "POST /status/404 HTTP/1\.1" 404 12 "-" "-"$"#,
+            r#"{} "[^"]*" 400 \S+ "-" "-"$"#,
+        ]) {
+            let pattern = Regex::new(&want.replace("{}", common)).expect("a literal pattern");
+            assert!(pattern.is_match(line), "{line}\nis not\n{want}");
+        }
+        let other = lines(&daemon, "other.log", 3);
+        assert_eq!(other[..2], ["GET /bytes/5?a=b 200 5 +".to_owned(), "POST /status/404 404 12 -".to_owned()]);
+    }
+
+    fn the_error_log_speaks_as_httpd_does(mpm) {
+        let backend = Backend::start();
+        let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/", backend.url()));
+        daemon.tolerate("proxy");
+        assert_eq!(daemon.get("/hangup").status, 502);
+        let line = daemon.wait_for_line("the failure", |line| line.contains("[client 127.0.0.1:"));
+        let pattern = Regex::new(
+            r"^\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d\.\d{6} \d{4}\] \[\w+:\w+\] \[pid \d+(:tid \d+)?\] .+$",
+        )
+        .expect("a literal pattern");
+        for line in daemon.log().lines() {
+            assert!(pattern.is_match(line), "{line}");
+        }
+        assert!(line.contains("[proxy"), "{line}");
+        assert!(line.contains(&backend.authority()), "it names the origin: {line}");
+    }
+}
+
+#[test]
+fn an_answer_that_was_cut_is_logged_with_what_was_sent() {
+    let backend = Backend::start();
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!("LogFormat \"%>s %B %X\" cut\nCustomLog access.log cut\nProxyPass / {}/", backend.url()),
+    );
+    daemon.tolerate("proxy");
+    assert!(daemon.connect().get("/cut/10000").is_err());
+    assert_eq!(lines(&daemon, "access.log", 1)[0], "200 5000 X");
+}
+
+#[test]
+fn a_log_may_be_a_program() {
+    let backend = Backend::start();
+    let home = crate::support::Home::new();
+    let target = home.path("piped.log");
+    let text = format!(
+        "CustomLog \"|/bin/cat >> '{}'\" \"%m %U\"\nProxyPass / {}/",
+        target.display(),
+        backend.url()
+    );
+    let daemon = Daemon::at(home, &text);
+    assert_eq!(daemon.get("/piped").status, 200);
+    assert_eq!(lines(&daemon, "piped.log", 1)[0], "GET /piped");
+}
+
+#[test]
+fn a_virtual_host_logs_for_itself() {
+    let backend = Backend::start();
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!(
+            "CustomLog main.log \"%v %U\"\nProxyPass / {0}/\n\
+             <VirtualHost *:*>\nServerName one.test\nCustomLog one.log \"%v %U\"\n</VirtualHost>\n",
+            backend.url()
+        ),
+    );
+    let request = "GET /x HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n";
+    assert_eq!(daemon.connect().ask(request).expect("an answer").status, 200);
+    assert_eq!(lines(&daemon, "one.log", 1), ["one.test /x"]);
+    assert_eq!(
+        daemon.home().read("main.log"),
+        "",
+        "a host with a log of its own does not use the main one's"
+    );
+}
+
+#[test]
+fn hostile_bytes_cannot_forge_a_line() {
+    let backend = Backend::start();
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!("CustomLog access.log \"%r|%{{User-Agent}}i|\"\nProxyPass / {}/", backend.url()),
+    );
+    let mut client = daemon.connect();
+    client
+        .ask(b"GET /a HTTP/1.1\r\nHost: test\r\nUser-Agent: a\tb\xff\"\\c\r\nConnection: close\r\n\r\n")
+        .expect("an answer");
+    let mut client = daemon.connect();
+    client.send(b"GET /\x1b[31m\x07 HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.answer("GET").expect("an answer").status, 400);
+    let access = lines(&daemon, "access.log", 2);
+    assert_eq!(access[0], r#"GET /a HTTP/1.1|a\tb\xff\"\\c|"#);
+    let is_plain = |line: &String| line.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    assert!(access.iter().all(is_plain) && daemon.log().bytes().all(|byte| byte != 0x1b), "{access:?}");
+}
+
+#[test]
+fn lines_of_many_clients_never_mix() {
+    let backend = Backend::start();
+    let daemon =
+        Daemon::under(Mpm::Event, &format!("CustomLog access.log \"%U\"\nProxyPass / {}/", backend.url()));
+    let address = daemon.address();
+    let long = "x".repeat(300);
+    let clients = crate::support::at_once(8, move |client| {
+        let mut connection = crate::support::Client::connect(address);
+        for round in 0..50 {
+            let target = format!("/{client}/{round}/{long}");
+            assert_eq!(connection.get(&target).expect("an answer").status, 200);
+        }
+    });
+    for client in clients {
+        client.join().expect("served");
+    }
+    let mut seen = lines(&daemon, "access.log", 400);
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 400);
+    assert!(seen.iter().all(|line| line.starts_with('/') && line.ends_with(&"x".repeat(300))));
+}

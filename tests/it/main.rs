@@ -10,6 +10,7 @@
 #[macro_use]
 mod support;
 
+mod architecture;
 mod children;
 mod config;
 mod crowd;

@@ -241,14 +241,17 @@ impl Checker<'_> {
         }
         let item = self.report.fault(name.span, format!("{what} {shown} is not known"));
         let near = directives::suggestion(&name.text, section);
-        self.listens |= near == Some("Listen");
+        self.listens |= near.is_some_and(|(_, today)| today == "Listen");
         match (near, directives::suggestion(&name.text, !section)) {
-            (Some(near), _) if section => item.hint(format!("did you mean <{near}>?")),
-            (Some(near), _) => item.hint(format!("did you mean {near}?")),
-            (None, Some(near)) if section => {
+            (Some((near, _)), _) if section => item.hint(format!("did you mean <{near}>?")),
+            (Some((near, today)), _) if near == today => item.hint(format!("did you mean {near}?")),
+            (Some((near, today)), _) => {
+                item.hint(format!("did you mean {near}, which is called {today} today?"))
+            }
+            (None, Some((near, _))) if section => {
                 item.hint(format!("{near} is no section; write it without brackets"))
             }
-            (None, Some(near)) => item.hint(format!("<{near}> is a section; write it in brackets")),
+            (None, Some((near, _))) => item.hint(format!("<{near}> is a section; write it in brackets")),
             (None, None) => item.hint("-L lists all that are"),
         };
     }
@@ -315,7 +318,7 @@ impl Checker<'_> {
 
     fn given_value(&self, directive: &Directive, value: Option<u32>, old: Given) -> Given {
         let at = (!self.presetting).then_some(directive.args[0].span);
-        value.map_or(old, |value| Given { value, at })
+        value.map_or(old, |value| Given::new(value, at))
     }
 
     /// A directive of the server as a whole; `false` if it is none.

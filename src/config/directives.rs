@@ -345,10 +345,15 @@ pub fn find_section(name: &str) -> Option<(&'static Entry, Spelling)> {
     INDEX.get(&format!("<{}", name.to_ascii_lowercase())).copied()
 }
 
-/// The directive (or section) that a wrong name was most likely meant to be.
+/// The directive (or section) that a wrong name was most likely meant to be: the name that is near, and what it
+/// is called today.
 #[must_use]
-pub fn suggestion(name: &str, section: bool) -> Option<&'static str> {
-    nearest(name, TABLE.iter().filter(|entry| entry.section == section).map(|entry| entry.name))
+pub fn suggestion(name: &str, section: bool) -> Option<(&'static str, &'static str)> {
+    let entries = TABLE.iter().filter(|entry| entry.section == section);
+    let names = entries.flat_map(|entry| std::iter::once(&entry.name).chain(entry.old).chain(entry.misspelt));
+    let near = nearest(name, names.copied())?;
+    let (entry, _) = if section { find_section(near) } else { find(near) }?;
+    Some((near, entry.name))
 }
 
 const SERVER: Contexts = Contexts::SERVER;
@@ -357,6 +362,7 @@ const WITH_LOCATION: Contexts = Contexts::ALL_BUT_PROXY;
 const ANYWHERE: Contexts = Contexts::ANYWHERE;
 
 /// All of it, by name.
+#[rustfmt::skip]
 pub static TABLE: &[Entry] = &[
     idle("AcceptFilter", "protocol filter", "what the kernel waits for before it hands a connection over",
         "a child takes a connection at once and waits for its first bytes itself; RequestReadTimeout serves instead")
@@ -428,12 +434,12 @@ pub static TABLE: &[Entry] = &[
     directive("LimitRequestBody", Key::LimitRequestBody, WITH_LOCATION, (1, 1), "bytes",
         "the longest request body; 0 without limit; more earns 413")
         .preset("1073741824"),
-    directive("LimitRequestFieldSize", Key::LimitRequestFieldSize, BOTH, (1, 1), "bytes",
-        "the longest header field of a request; more earns 431")
-        .preset("8190"),
     directive("LimitRequestFields", Key::LimitRequestFields, BOTH, (1, 1), "number",
         "the most header fields of a request; 0 leaves the engine's own bound; more earns 431")
         .preset("100"),
+    directive("LimitRequestFieldSize", Key::LimitRequestFieldSize, BOTH, (1, 1), "bytes",
+        "the longest header field of a request; more earns 431")
+        .preset("8190"),
     directive("LimitRequestLine", Key::LimitRequestLine, BOTH, (1, 1), "bytes",
         "the longest request line; more earns 414")
         .preset("8190"),
@@ -459,9 +465,6 @@ pub static TABLE: &[Entry] = &[
     directive("LogLevel", Key::LogLevel, BOTH, (1, MANY), "[module:]level ...",
         "which errors are told: emerg alert crit error warn notice info debug trace1 to trace8")
         .preset("warn"),
-    directive("MPM", Key::Mpm, SERVER, (1, 1), "event|worker|prefork",
-        "who waits for whom; see MULTI-PROCESSING MODULES")
-        .told("event, or the only one that an <IfModule> names"),
     directive("MaxConnectionsPerChild", Key::MaxConnectionsPerChild, SERVER, (1, 1), "number",
         "connections after which a child is replaced; 0 never")
         .preset("0"),
@@ -474,12 +477,12 @@ pub static TABLE: &[Entry] = &[
     idle("MaxMemFree", "KiB", "memory that an allocator keeps for later",
         "there are no pools to trim; buffers are given back when a thread has rested for 10 s")
         .told("nothing to keep"),
-    directive("MaxRequestWorkers", Key::MaxRequestWorkers, SERVER, (1, 1), "number",
-        "requests served at one time; further ones wait in the ListenBacklog")
-        .per_mpm("400", "400", "256").once(&["MaxClients"]),
     directive("MaxRequestsPerChild", Key::MaxRequestsPerChild, SERVER, (1, 1), "number",
         "requests after which a child is replaced; 0 never")
         .preset("0").mistaken(&["MaxRequestPerChild"]),
+    directive("MaxRequestWorkers", Key::MaxRequestWorkers, SERVER, (1, 1), "number",
+        "requests served at one time; further ones wait in the ListenBacklog")
+        .per_mpm("400", "400", "256").once(&["MaxClients"]),
     directive("MaxSpareServers", Key::MaxSpareServers, SERVER, (1, 1), "number",
         "with more idle children than this, some are ended")
         .only(Drivers::Prefork).preset("10"),
@@ -492,6 +495,9 @@ pub static TABLE: &[Entry] = &[
     directive("MinSpareThreads", Key::MinSpareThreads, SERVER, (1, 1), "number",
         "with fewer idle threads than this, more children are made")
         .only(Drivers::Threaded).preset("75"),
+    directive("MPM", Key::Mpm, SERVER, (1, 1), "event|worker|prefork",
+        "who waits for whom; see MULTI-PROCESSING MODULES")
+        .told("event, or the only one that an <IfModule> names"),
     idle("Mutex", "mechanism [name]", "locks between children",
         "children share no lock; the kernel wakes one for each connection")
         .once(&["AcceptMutex", "LockFile"]).told("no lock"),
@@ -576,12 +582,12 @@ pub static TABLE: &[Entry] = &[
     directive("ThreadLimit", Key::ThreadLimit, SERVER, (1, 1), "number",
         "the most threads of a child that the scoreboard has room for")
         .only(Drivers::Threaded).preset("64"),
-    directive("ThreadStackSize", Key::ThreadStackSize, SERVER, (1, 1), "bytes",
-        "the stack of each thread; 0 leaves it to the system")
-        .only(Drivers::Threaded).preset("0"),
     directive("ThreadsPerChild", Key::ThreadsPerChild, SERVER, (1, 1), "number",
         "the threads of each child, which is the requests it serves at one time")
         .only(Drivers::Threaded).preset("25").mistaken(&["ThreadPerChild"]),
+    directive("ThreadStackSize", Key::ThreadStackSize, SERVER, (1, 1), "bytes",
+        "the stack of each thread; 0 leaves it to the system")
+        .only(Drivers::Threaded).preset("0"),
     directive("Timeout", Key::Timeout, BOTH, (1, 1), "seconds|number ms",
         "each wait for a client while a request or its answer is under way")
         .preset("60"),

@@ -50,6 +50,22 @@ pub enum Line {
     },
 }
 
+/// A line with faults.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Broken {
+    /// All of them, in order.
+    pub faults: Vec<LexError>,
+    /// What the line most likely was, if it begins or ends a section; so that one wrong bracket does not make
+    /// every line behind it look wrong.
+    pub meant: Option<Line>,
+}
+
+impl From<Vec<LexError>> for Broken {
+    fn from(faults: Vec<LexError>) -> Self {
+        Self { faults, meant: None }
+    }
+}
+
 /// What is wrong with a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LexError {
@@ -186,25 +202,30 @@ impl Logical {
     ///
     /// # Errors
     /// Every fault of the line, in its order.
-    pub fn read<'v>(mut self, value_of: &dyn Fn(&str) -> Value<'v>) -> Result<Line, Vec<LexError>> {
+    pub fn read<'v>(mut self, value_of: &dyn Fn(&str) -> Value<'v>) -> Result<Line, Broken> {
         self.drop_comment();
         let mut faults = self.substitute(value_of);
         faults.extend(self.strange_letters());
         let mut words = match self.words() {
-            Ok(words) if faults.is_empty() => words,
-            Ok(_) => return Err(faults),
+            Ok(words) => words,
             Err(fault) => {
                 faults.push(fault);
-                return Err(faults);
+                return Err(faults.into());
             }
         };
         let first = words.remove(0);
-        if !first.quoted && first.text.starts_with('<') {
+        let (line, fault) = if !first.quoted && first.text.starts_with('<') {
             tag(first, words)
         } else {
-            Ok(Line::Directive { name: first, args: words })
+            (Some(Line::Directive { name: first, args: words }), None)
+        };
+        faults.extend(fault);
+        match line {
+            Some(line) if faults.is_empty() => Ok(line),
+            // What a broken directive was meant to be is anybody's guess.
+            Some(Line::Directive { .. }) => Err(faults.into()),
+            meant => Err(Broken { faults, meant }),
         }
-        .map_err(|fault| vec![fault])
     }
 
     /// The line's shape alone, for what a condition leaves out: variables are not looked up, words not judged.
@@ -217,7 +238,7 @@ impl Logical {
         if first.quoted || !first.text.starts_with('<') {
             return Some(Line::Directive { name: first, args: Vec::new() });
         }
-        tag(first, words.collect()).ok()
+        tag(first, words.collect()).0
     }
 
     /// Cuts off a comment at the line's end.
@@ -412,39 +433,152 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// A line that begins with `<`.
-fn tag(first: Word, mut args: Vec<Word>) -> Result<Line, LexError> {
+/// A line that begins with `<`: what it is, or most likely was; and what is wrong with it.
+fn tag(first: Word, mut args: Vec<Word>) -> (Option<Line>, Option<LexError>) {
     let whole = args.last().map_or(first.span, |last| first.span.to(last.span));
+    let wrong = |message: &str, span: Span| LexError { span, message: message.to_owned(), hint: None };
     let mut name = Word { text: first.text[1..].to_owned(), ..first };
     let last = args.last_mut().unwrap_or(&mut name);
-    let Some(inside) = (if last.quoted { None } else { last.text.strip_suffix('>') }) else {
-        return Err(LexError {
-            span: whole,
-            message: "this has no \">\" at its end".to_owned(),
-            hint: Some("a section begins with <Name words> on a line of its own".to_owned()),
-        });
-    };
-    let inside = inside.to_owned();
-    // The bracket is no part of the word, so the caret should not stand under it either.
-    last.span.end = last.span.end.saturating_sub(1).max(last.span.start);
-    last.text = inside;
+    let inside = (if last.quoted { None } else { last.text.strip_suffix('>') }).map(str::to_owned);
+    let unclosed = inside.is_none().then(|| LexError {
+        hint: Some("a section begins with <Name words> on a line of its own".to_owned()),
+        ..wrong("this has no \">\" at its end", whole)
+    });
+    if let Some(inside) = inside {
+        // The bracket is no part of the word, so the caret should not stand under it either.
+        last.span.end = last.span.end.saturating_sub(1).max(last.span.start);
+        last.text = inside;
+    }
     if args.last().is_some_and(|last| last.text.is_empty() && !last.quoted) {
         args.pop();
     }
     let closing = name.text.strip_prefix('/').map(str::to_owned);
-    let bare = closing.as_deref().unwrap_or(&name.text);
-    if bare.is_empty() {
-        let message = "a section needs a name directly after its bracket".to_owned();
-        return Err(LexError { span: whole, message, hint: None });
+    if closing.as_ref().unwrap_or(&name.text).is_empty() {
+        return (None, Some(wrong("a section needs a name directly after its bracket", whole)));
     }
-    match closing {
-        None => Ok(Line::Open { name, args }),
-        Some(text) => match args.first() {
-            Some(surplus) => {
-                let message = format!("nothing may stand after </{text}");
-                Err(LexError { span: surplus.span, message, hint: None })
+    let surplus = args.first().map(|word| word.span);
+    let line = match closing {
+        None => Line::Open { name, args },
+        Some(text) => Line::Close { name: Word { text, ..name } },
+    };
+    let fault = unclosed.or_else(|| match (&line, surplus) {
+        (Line::Close { name }, Some(surplus)) => {
+            Some(wrong(&format!("nothing may stand after </{}", name.text), surplus))
+        }
+        _ => None,
+    });
+    (Some(line), fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_of(name: &str) -> Value<'static> {
+        match name {
+            "a" => Value::Is("one"),
+            "two" => Value::Is("1 2"),
+            "quoted" => Value::Is("\"x y\" #z"),
+            _ => Value::Unknown { message: format!("no {name}"), hint: None },
+        }
+    }
+
+    fn lines(text: &str) -> Vec<Result<Line, Broken>> {
+        let mut lexer = Lexer::new(FileId(0), text);
+        std::iter::from_fn(|| lexer.next_line())
+            .filter(|line| !line.is_comment())
+            .map(|line| line.read(&value_of))
+            .collect()
+    }
+
+    /// Each word with the stretch of text that it comes from.
+    fn words(text: &str) -> Vec<(String, &str)> {
+        let place = |word: &Word| &text[word.span.start as usize..word.span.end as usize];
+        let mut all = Vec::new();
+        for line in lines(text) {
+            match line.unwrap_or_else(|broken| panic!("{text:?} {broken:?}")) {
+                Line::Directive { name, args } | Line::Open { name, args } => {
+                    all.extend(
+                        std::iter::once(name).chain(args).map(|word| (word.text.clone(), place(&word))),
+                    );
+                }
+                Line::Close { name } => all.push((format!("/{}", name.text), place(&name))),
             }
-            None => Ok(Line::Close { name: Word { text, ..name } }),
-        },
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_parted_into_words_with_their_places() {
+        for (text, want) in [
+            ("", vec![]),
+            ("\n  \t\r\n# x\n   # y", vec![]),
+            ("\u{feff}A b", vec![("A", "A"), ("b", "b")]),
+            ("  A\tb  c \r\n", vec![("A", "A"), ("b", "b"), ("c", "c")]),
+            ("A \"b c\" 'd \"e'", vec![("A", "A"), ("b c", "\"b c\""), ("d \"e", "'d \"e'")]),
+            // Only the quote itself and the backslash are escaped; all others keep their backslash.
+            (
+                r#"A "x\"y\\z\d\'" \d\\ '\''"#,
+                vec![("A", "A"), (r#"x"y\z\d\'"#, r#""x\"y\\z\d\'""#), (r"\d\", r"\d\\"), ("'", r"'\''")],
+            ),
+            // A quote within a word is a letter, and after a closing quote a new word begins.
+            ("A b\"c \"d\"e", vec![("A", "A"), ("b\"c", "b\"c"), ("d", "\"d\""), ("e", "e")]),
+            ("A b # c \"", vec![("A", "A"), ("b", "b")]),
+            ("A b#c \"# d\"", vec![("A", "A"), ("b#c", "b#c"), ("# d", "\"# d\"")]),
+            ("A b \\\n  c\\\r\nd", vec![("A", "A"), ("b", "b"), ("cd", "c\\\r\nd")]),
+            ("A b\\", vec![("A", "A"), ("b", "b")]),
+            (
+                "A x${a}y ${two} ${map:x} ${} ${a",
+                vec![
+                    ("A", "A"),
+                    ("xoney", "x${a}y"),
+                    ("1", "${two}"),
+                    ("2", "${two}"),
+                    ("${map:x}", "${map:x}"),
+                    ("${}", "${}"),
+                    ("${a", "${a"),
+                ],
+            ),
+            // A value may bring quotes along, but no comment.
+            ("A ${quoted}", vec![("A", "A"), ("x y", "${quoted}"), ("#z", "${quoted}")]),
+            (
+                "<Location \"/a b\" > # c\n</Location>",
+                vec![("Location", "<Location"), ("/a b", "\"/a b\""), ("/Location", "</Location")],
+            ),
+            ("<IfModule !a>", vec![("IfModule", "<IfModule"), ("!a", "!a")]),
+            ("<IfVersion >= 2.4>", vec![("IfVersion", "<IfVersion"), (">=", ">="), ("2.4", "2.4")]),
+            (
+                "User #1 #2\nUser # x\ngroup #-2",
+                vec![("User", "User"), ("#1", "#1"), ("User", "User"), ("group", "group"), ("#-2", "#-2")],
+            ),
+        ] {
+            let want: Vec<(String, &str)> =
+                want.into_iter().map(|(word, place)| (word.to_owned(), place)).collect();
+            assert_eq!(words(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn faults_of_a_line_have_their_places() {
+        for (text, start, end, message) in [
+            ("A \"b", 2, 3, "the quotation mark is never closed"),
+            ("A 'b\\'", 2, 3, "the quotation mark is never closed"),
+            ("A x${none}", 3, 10, "no none"),
+            ("<A b", 0, 4, "this has no \">\" at its end"),
+            ("<A b> c", 0, 7, "this has no \">\" at its end"),
+            ("<>", 0, 2, "a section needs a name directly after its bracket"),
+            ("< A>", 0, 4, "a section needs a name directly after its bracket"),
+            ("</>", 0, 3, "a section needs a name directly after its bracket"),
+            ("</A b>", 4, 5, "nothing may stand after </A"),
+            ("A \u{7f}", 2, 3, "a control character (U+007F) has no place here"),
+        ] {
+            let broken = lines(text).remove(0).expect_err(text);
+            let [fault] = broken.faults.as_slice() else { panic!("{text:?} {broken:?}") };
+            assert_eq!(
+                (fault.span.start, fault.span.end, fault.message.as_str()),
+                (start, end, message),
+                "{text:?}"
+            );
+        }
     }
 }

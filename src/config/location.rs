@@ -246,17 +246,20 @@ impl Checker<'_> {
         values::backend_url(&word.text).map_err(|error| self.wrong(directive, word, error)).ok()
     }
 
-    /// The url of a ProxyPassReverse, as written.
+    /// The url of a ProxyPassReverse, as written; of a socket, what its url is called.
     pub(super) fn reverse_url(&mut self, word: &Word) -> Option<String> {
-        let text = &word.text;
+        let text = match word.text.split_once('|') {
+            Some((socket, url)) if socket.starts_with("unix:") => url,
+            _ => word.text.as_str(),
+        };
         let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
-            Some("http" | "https" | "ws" | "wss") => Some(text.clone()),
+            Some("http" | "https" | "ws" | "wss") => Some(text.to_owned()),
             Some("balancer") => {
                 self.report.fault(word.span, "balancing is not built yet; name one backend");
                 None
             }
-            None if text.starts_with('/') => Some(text.clone()),
+            None if text.starts_with('/') => Some(text.to_owned()),
             _ => {
                 self.report.fault(word.span, format!("{} is not a url", quoted(text))).hint(
                     "write the url that the backend puts into Location, such as http://127.0.0.1:3000/",

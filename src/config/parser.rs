@@ -219,15 +219,17 @@ impl<'a> Parser<'a> {
             }
             return;
         }
-        match line.read(&|name| self.value_of(name)) {
-            Err(faults) => {
-                for fault in faults {
-                    let item = self.report.fault(fault.span, fault.message);
-                    if let Some(hint) = fault.hint {
-                        item.hint(hint);
-                    }
+        let line = line.read(&|name| self.value_of(name)).or_else(|broken| {
+            for fault in broken.faults {
+                let item = self.report.fault(fault.span, fault.message);
+                if let Some(hint) = fault.hint {
+                    item.hint(hint);
                 }
             }
+            broken.meant.ok_or(())
+        });
+        match line {
+            Err(()) => {}
             Ok(Line::Directive { name, args }) => self.directive(name, args),
             Ok(Line::Open { name, args }) => self.opening(name, args),
             Ok(Line::Close { name }) => self.closing(&name, base),
@@ -286,8 +288,14 @@ impl<'a> Parser<'a> {
         let open = self.frames[base..].iter().rposition(|frame| frame.name().is(&name.text));
         let Some(open) = open.map(|open| base + open) else {
             let item = self.report.fault(name.span, format!("</{}> closes nothing", name.text));
-            if let Some(frame) = self.frames.get(base..).and_then(<[Frame]>::last) {
-                item.hint(format!("the section that is open here is <{}>", frame.name().text));
+            let innermost = self.frames[base..].last().map(|frame| frame.name().text.clone());
+            if let Some(innermost) = innermost {
+                if nearest(&name.text, [innermost.as_str()]).is_some() {
+                    item.hint(format!("did you mean </{innermost}>?"));
+                    self.close();
+                } else {
+                    item.hint(format!("the section that is open here is <{innermost}>"));
+                }
             }
             return;
         };

@@ -14,6 +14,16 @@ pub struct Given {
     pub value: u32,
     /// Where it was said.
     pub at: Option<Span>,
+    /// The line that changed it, where it was not said itself.
+    pub because: Option<Span>,
+}
+
+impl Given {
+    /// As a line says it, or the table.
+    #[must_use]
+    pub fn new(value: u32, at: Option<Span>) -> Self {
+        Self { value, at, because: None }
+    }
 }
 
 /// The sizing directives as written.
@@ -58,7 +68,8 @@ impl Voice<'_> {
         hint: Option<String>,
     ) -> Given {
         let text = format!("{message}; {holds} holds");
-        let item = match (given.at, because.iter().find_map(|cause| cause.at)) {
+        let cause = because.iter().find_map(|cause| cause.at.or(cause.because));
+        let item = match (given.at, cause) {
             (Some(span), _) => Some(self.report.warning(span, text)),
             (None, Some(span)) => Some(self.report.note(span, text)),
             (None, None) => None,
@@ -66,7 +77,7 @@ impl Voice<'_> {
         if let (Some(item), Some(hint)) = (item, hint) {
             item.hint(hint);
         }
-        Given { value: holds, ..given }
+        Given { value: holds, at: given.at, because: given.because.or(cause) }
     }
 
     /// Keeps a number within bounds that nothing can move.
@@ -83,7 +94,7 @@ impl Voice<'_> {
 
 /// `Name number`, or `Name (number by default)`.
 fn named(name: &str, given: Given) -> String {
-    match given.at {
+    match given.at.or(given.because) {
         Some(_) => format!("{name} {}", given.value),
         None => format!("{name} ({} by default)", given.value),
     }
@@ -97,7 +108,7 @@ impl Sizing {
         let (most_servers, most_threads) = bounds(mpm);
         let server_limit = voice.within("ServerLimit", self.server_limit, 1, most_servers);
         let (thread_limit, threads) = match mpm {
-            Mpm::Prefork => (Given { value: 1, at: None }, Given { value: 1, at: None }),
+            Mpm::Prefork => (Given::new(1, None), Given::new(1, None)),
             Mpm::Event | Mpm::Worker => self.threads(most_threads, &mut voice),
         };
         let workers = self.workers(mpm, server_limit, threads, &mut voice);

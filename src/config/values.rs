@@ -572,3 +572,97 @@ pub fn read_timeout(word: &str) -> Result<ReadTimeout> {
     }
     Ok(ReadTimeout { start: Some(start).filter(|time| !time.is_zero()), max: most, min_rate: rate })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (word, want) in [
+            ("0", Some(0)),
+            ("5", Some(5000)),
+            ("5s", Some(5000)),
+            ("300ms", Some(300)),
+            ("2MI", Some(120_000)),
+            ("2min", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("1814400", Some(1_814_400_000)),
+            ("1814401", None),
+            ("18446744073709551615h", None),
+            ("99999999999999999999", None),
+            ("", None),
+            ("ms", None),
+            ("-1", None),
+            ("1.5", None),
+            ("5 ms", None),
+            ("5d", None),
+        ] {
+            assert_eq!(duration(word).ok().map(|time| time.as_millis()), want, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_powers_of_1024() {
+        for (word, want) in [
+            ("0", Some(0)),
+            ("1073741824", Some(1 << 30)),
+            ("8k", Some(8192)),
+            ("8M", Some(8 << 20)),
+            ("2G", Some(2 << 30)),
+            ("9223372036854775807", Some(i64::MAX as u64)),
+            ("9223372036854775808", None),
+            ("8589934592G", None),
+            ("", None),
+            ("K", None),
+            ("1T", None),
+            ("-1", None),
+            ("1é", None),
+        ] {
+            assert_eq!(size(word).ok(), want, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn networks_have_many_spellings() {
+        for (word, want) in [
+            ("10", Some("10.0.0.0/8")),
+            ("10.", Some("10.0.0.0/8")),
+            ("10.1", Some("10.1.0.0/16")),
+            ("10.1.2", Some("10.1.2.0/24")),
+            ("10.1.2.3", Some("10.1.2.3/32")),
+            ("10.1.2.3/8", Some("10.0.0.0/8")),
+            ("10.1.2.3/255.255.0.0", Some("10.1.0.0/16")),
+            ("::1", Some("::1/128")),
+            ("2001:db8::1/32", Some("2001:db8::/32")),
+            ("10.1.2.3/255.0.255.0", None),
+            ("10.1.2.3/33", None),
+            ("256", None),
+            ("1.2.3.4.5", None),
+            ("10..1", None),
+            ("+1", None),
+            ("host", None),
+            ("", None),
+        ] {
+            assert_eq!(network(word).ok().map(|net| net.to_string()).as_deref(), want, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_hosts_are_lower_case_and_without_a_closing_dot() {
+        for (word, want) in [
+            ("WWW.Example.Org", Some(("www.example.org", None))),
+            ("example.org.:8080", Some(("example.org", Some(8080)))),
+            ("http://x:80", Some(("x", Some(80)))),
+            ("[2001:DB8::1]:80", Some(("[2001:db8::1]", Some(80)))),
+            ("a:b", None),
+            (".", None),
+            ("", None),
+            ("a:1:2", None),
+            ("[x]", None),
+        ] {
+            let want = want.map(|(name, port)| (name.to_owned(), port));
+            assert_eq!(server_name(word).ok(), want, "{word:?}");
+        }
+    }
+}

@@ -216,6 +216,13 @@ impl StartError {
         }
     }
 
+    /// What the program leaves with. Finding a daemon running is no failure for who asked for one in the
+    /// background (as httpd has it), but is for a service manager that waits for this very process.
+    #[must_use]
+    pub fn exit_code(&self, foreground: bool) -> i32 {
+        i32::from(foreground || !matches!(self, Self::Running { .. }))
+    }
+
     /// The whole sentence for the person who started us: what, why, and what to do.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -286,6 +293,8 @@ mod tests {
             ),
         ] {
             assert_eq!(error.sentence(), want);
+            let is_running = matches!(error, StartError::Running { .. });
+            assert_eq!((error.exit_code(true), error.exit_code(false)), (1, i32::from(!is_running)));
             assert!(!error.sentence().ends_with('.') && !error.sentence().contains('\n'));
         }
     }

@@ -8,7 +8,7 @@ use crate::clock::Tick;
 use crate::config::model::{Config, Mpm};
 use crate::log::line::Module;
 use crate::master::detach::{self, Place, Report};
-use crate::master::error::StartError;
+use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation};
 use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
@@ -115,6 +115,14 @@ impl Home {
                 return refuse(error, &mut report, apart.then_some(&log));
             }
         };
+        if report.is_awaited()
+            && let Some(errors) = self.logs.error_log_apart(&self.config)
+            && let Err(error) = fd::redirect_standard_error(errors)
+        {
+            // It stays the terminal's then, which whoever started us may wait for in vain to be closed. What is
+            // written there from now on (a panic) belongs into the log, and all faults are reported.
+            slog::warn!(log, "standard error stays where it was: {}", cause(&error));
+        }
         let path = self.config_path.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
         let mpm = self.config.mpm.name();
         title::set_title(&format!("ostler: master ({mpm}, generation {}){path}", generation::FIRST));

@@ -25,7 +25,7 @@ use crate::mpm::orders::{Heard, Order, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::{Signal, SignalPipe};
-use crate::sys::{fd, time};
+use crate::sys::time;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slog::{debug, error, info, warn};
@@ -555,15 +555,6 @@ impl Master {
         let name = format!("ostler/{} ({})", env!("CARGO_PKG_VERSION"), mpm.name());
         notice(log, &format!("{name} configured -- resuming normal operations"));
         notice(log, &format!("{name} serving on {addresses}; {shape}"));
-        if self.report.is_awaited()
-            && let Some(errors) = self.estate.logs.error_log_apart(config)
-        {
-            // Until now it was the terminal's, for whoever started us. What writes to it from now on (a panic)
-            // belongs into the log.
-            if let Err(error) = fd::redirect_standard_error(errors) {
-                warn!(log, "standard error stays where it was: {}", cause(&error));
-            }
-        }
         self.report.serving();
         let status = format!("serving on {addresses}");
         let states = [sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)];

@@ -85,7 +85,9 @@ pub fn ignore_write_faults() {
 /// The first steps of a forked child, which has every signal blocked: takes the master's handlers away, then
 /// unblocks everything but TERM, which it will read from [`terminate_descriptor`].
 pub(super) fn enter_child() {
-    for signal in [Signal::SIGTERM, Signal::SIGCHLD] {
+    // SEGV and BUS: Rust's own handler tells a stack overflow from other faults, but swallows the first signal
+    // that somebody sends.
+    for signal in [Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGSEGV, Signal::SIGBUS] {
         dispose(signal, SigHandler::SigDfl);
     }
     for signal in IGNORED_BY_CHILDREN {

@@ -175,3 +175,70 @@ fn quoted(what: impl Display) -> String {
 fn path_or_none(path: Option<&Path>) -> String {
     path.map_or_else(|| "none".to_owned(), |path| quoted(path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Options;
+
+    fn config(text: &str) -> Config {
+        let text = format!("Listen 127.0.0.1:80\nServerName main.test\nErrorLog /dev/stderr\n{text}");
+        match config::from_text("test", &text, &Options::default()) {
+            Ok(loaded) => loaded.config,
+            Err(faults) => panic!("{faults}"),
+        }
+    }
+
+    #[test]
+    fn hosts_are_shown_as_httpd_shows_them() {
+        let config = config(
+            "Listen [::1]:8080\nUser nobody\nProxyPass / http://127.0.0.1:3000/\n\
+             <VirtualHost *:80>\nServerName a.test\nServerAlias b.test *.c.test\n</VirtualHost>\n\
+             <VirtualHost *:80>\nServerName d.test:8000\n</VirtualHost>\n\
+             <VirtualHost [::1]:8080>\nServerName e.test\n</VirtualHost>\n",
+        );
+        assert_eq!(
+            hosts(&config),
+            "Listeners:\n         127.0.0.1:80\n         [::1]:8080\n\
+             VirtualHost configuration:\n\
+             *:80                   is a NameVirtualHost\n\
+             \x20        default server a.test\n\
+             \x20        namevhost a.test\n\
+             \x20                alias b.test\n\
+             \x20                wild alias *.c.test\n\
+             \x20        namevhost d.test:8000\n\
+             [::1]:8080             e.test\n\
+             Main server: main.test\n\
+             ServerRoot: \"/\"\n\
+             Main ErrorLog: standard error\n\
+             PidFile: none\n\
+             ScoreBoardFile: none\n\
+             User: name=\"nobody\"\n"
+        );
+    }
+
+    #[test]
+    fn what_holds_has_the_numbers_and_the_size_of_the_board() {
+        let config =
+            config("MPM worker\nServerLimit 6\nMaxRequestWorkers 150\nProxyPass / http://127.0.0.1:3000/\n");
+        let text = what_holds(&config);
+        let bytes = Shape::new(6, config.limits.thread_limit, 1).file_size();
+        let want = format!(
+            "worker: 6 children x 25 threads = 150 workers, scoreboard {} KiB\n",
+            bytes.div_ceil(1024)
+        );
+        assert!(text.starts_with("Syntax OK\n") && text.contains(&want), "{text}");
+    }
+
+    #[test]
+    fn lists_are_complete() {
+        assert_eq!(modules().lines().count(), modules_by_file().lines().count());
+        assert!(modules().contains("\n mpm_event_module (static)\n"));
+        assert!(modules_by_file().contains("\n  mod_proxy.c\n"));
+        assert!(version().starts_with("Server version: Ostler/"));
+        assert!(build().starts_with(&version()));
+        for entry in config::listing() {
+            assert!(directives().contains(&format!("{}\n\t", entry.synopsis)), "{}", entry.name);
+        }
+    }
+}

@@ -77,3 +77,45 @@ fn run_dir(root: &Path) -> PathBuf {
         .filter(|directory| directory.is_absolute())
         .map_or_else(|| root.to_owned(), |directory| directory.join("ostler"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ConfigFile;
+
+    #[test]
+    fn what_is_in_no_file_writes_no_file() {
+        let source = Source::OneLiner {
+            listen: "127.0.0.1:8080".to_owned(),
+            to: "http://127.0.0.1:3000".to_owned(),
+            mpm: Mpm::Prefork,
+        };
+        let config = read(&source).unwrap_or_else(|faults| panic!("{faults}")).config;
+        assert_eq!((config.mpm, config.pid_file, config.scoreboard_file), (Mpm::Prefork, None, None));
+    }
+
+    #[test]
+    fn the_command_line_stands_around_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a \"b\".conf");
+        fs::write(
+            &path,
+            "Listen 127.0.0.1:80\nServerName a.test\nProxyPass /${WHERE} http://127.0.0.1:3000/\n",
+        )
+        .unwrap();
+        let file = ConfigFile {
+            path,
+            named: true,
+            server_root: Some(home.path().to_owned()),
+            mpm: Some(Mpm::Worker),
+            before: vec!["Define WHERE there/".to_owned()],
+            after: vec!["PidFile after.pid".to_owned(), "Timeout 7".to_owned()],
+            ..ConfigFile::default()
+        };
+        let config = read(&Source::File(file)).unwrap_or_else(|faults| panic!("{faults}")).config;
+        assert_eq!(config.mpm, Mpm::Worker);
+        assert_eq!(config.pid_file, Some(home.path().join("after.pid")));
+        assert_eq!(config.hosts[0].timeout.as_secs(), 7);
+        assert_eq!(config.hosts[0].rules[0].path, "/there/");
+    }
+}

@@ -260,12 +260,17 @@ impl Connection {
         self.start(asked, "200 OK", kind, framing)
     }
 
-    fn chunk(&mut self, asked: &Asked, data: &[u8]) -> io::Result<()> {
-        if asked.modern {
-            write!(self.stream, "{:x}\r\n", data.len())?;
+    /// Sends a part of an open-ended body, in one write.
+    fn part(&mut self, asked: &Asked, data: &[u8]) -> io::Result<()> {
+        if !asked.modern {
+            return self.stream.write_all(data);
         }
-        self.stream.write_all(data)?;
-        if asked.modern { self.stream.write_all(b"\r\n") } else { Ok(()) }
+        let size = format!("{:x}\r\n", data.len());
+        self.stream.write_all(&[size.as_bytes(), data, b"\r\n"].concat())
+    }
+
+    fn end(&mut self, asked: &Asked) -> io::Result<()> {
+        if asked.modern { self.stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
     }
 
     fn stream(&mut self, asked: &mut Asked) -> io::Result<()> {
@@ -274,10 +279,10 @@ impl Connection {
             return Ok(());
         }
         for number in 1..=STREAM.0 {
-            self.chunk(asked, format!("line {number} of {}\n", STREAM.0).as_bytes())?;
+            self.part(asked, format!("line {number} of {}\n", STREAM.0).as_bytes())?;
             pause(STREAM.1);
         }
-        if asked.modern { self.stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
+        self.end(asked)
     }
 
     fn echo(&mut self, asked: &mut Asked) -> io::Result<()> {
@@ -290,9 +295,9 @@ impl Connection {
             return Ok(());
         }
         while let Some(data) = self.piece(&mut asked.body)? {
-            self.chunk(asked, &data)?;
+            self.part(asked, &data)?;
         }
-        if asked.modern { self.stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
+        self.end(asked)
     }
 
     fn refuse(&mut self, what: &str) -> io::Result<()> {

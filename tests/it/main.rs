@@ -24,3 +24,4 @@ mod proxy;
 mod signals;
 mod startup;
 mod status;
+mod tools;

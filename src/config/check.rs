@@ -236,7 +236,8 @@ impl Checker<'_> {
         let (shown, what) =
             if section { (format!("<{}>", name.text), "section") } else { (quoted(&name.text), "directive") };
         if let Some(sentence) = foreign::sentence(&name.text) {
-            self.report.fault(name.span, format!("{what} {shown} is not known: {sentence}"));
+            let shown = if section { shown } else { name.text.clone() };
+            self.report.fault(name.span, format!("{shown}: {sentence}"));
             return;
         }
         let item = self.report.fault(name.span, format!("{what} {shown} is not known"));

@@ -379,7 +379,7 @@ pub static TABLE: &[Entry] = &[
     directive("CustomLog", Key::CustomLog, BOTH, (2, 3), "file|\"|program\" format|nickname",
         "one line for each request"),
     directive("DefaultRuntimeDir", Key::DefaultRuntimeDir, SERVER, (1, 1), "directory",
-        "where PidFile and ScoreBoardFile are if they name no directory of their own")
+        "where PidFile and ScoreBoardFile are, unless they are absolute")
         .told("/run/ostler; without root $XDG_RUNTIME_DIR/ostler, or ServerRoot"),
     directive("Define", Key::Define, ANYWHERE, (1, 2), "name [value]",
         "sets a variable for ${name} and <IfDefine name>; lines below see it"),
@@ -496,7 +496,7 @@ pub static TABLE: &[Entry] = &[
         "with fewer idle threads than this, more children are made")
         .only(Drivers::Threaded).preset("75"),
     directive("MPM", Key::Mpm, SERVER, (1, 1), "event|worker|prefork",
-        "who waits for whom; see MULTI-PROCESSING MODULES")
+        "the process model: who waits for whom")
         .told("event, or the only one that an <IfModule> names"),
     idle("Mutex", "mechanism [name]", "locks between children",
         "children share no lock; the kernel wakes one for each connection")
@@ -536,7 +536,7 @@ pub static TABLE: &[Entry] = &[
     directive("RequestReadTimeout", Key::RequestReadTimeout, BOTH, (1, 3), "[header=time[-most][,MinRate=bytes]] [body=...]",
         "how long a request may take to arrive; more earns 408")
         .preset("header=20-40,MinRate=500 body=20,MinRate=500"),
-    directive("Require", Key::Require, Contexts::LOCATION, (1, MANY), "all granted|all denied|local|ip network ...",
+    directive("Require", Key::Require, Contexts(Contexts::LOCATION.0 | Contexts::PROXY.0), (1, MANY), "all granted|all denied|local|ip network ...",
         "who may ask for this location; of several lines, any will do")
         .told("all granted"),
     refused("Sandbox", SERVER, "On|Off", "confines children to what they need",

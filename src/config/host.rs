@@ -12,6 +12,7 @@ use super::model::{
 };
 use super::parser::{Directive, Section};
 use super::{modules, values};
+use crate::http::{MAX_FIELDS, MAX_HEAD};
 use crate::ids::LogTargetId;
 use crate::log::format::{LogFormat, NICKNAMES};
 use crate::log::line::{Level, LogLevels, Module};
@@ -19,10 +20,13 @@ use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-/// The longest request line and field that may be asked for: a head is held in memory as a whole.
-const LONGEST_LINE: u64 = 1 << 20;
-/// As in httpd.
-const MOST_FIELDS: u64 = 32_767;
+/// The longest request line and field that may be asked for: a head is held in memory as a whole, and besides
+/// either there must be room for the rest of it.
+const LONGEST_LINE: u32 = 63 * 1024;
+const _: () = assert!(LONGEST_LINE as usize + 1024 <= MAX_HEAD);
+/// The most fields that a head can be parsed into.
+const MOST_FIELDS: u32 = 1000;
+const _: () = assert!(MOST_FIELDS as usize == MAX_FIELDS);
 
 /// A `ProxyPass` outside of sections, before its backend has a number.
 #[derive(Debug)]
@@ -278,10 +282,15 @@ impl Checker<'_> {
                 set!(max_keep_alive, |word| values::count(word).map(NonZeroU32::new))
             }
             Key::RequestReadTimeout => self.read_timeouts(draft, directive),
-            Key::LimitRequestLine => set!(limit_line, |word| bounded(word, 1, LONGEST_LINE)),
-            Key::LimitRequestFieldSize => set!(limit_field_size, |word| bounded(word, 1, LONGEST_LINE)),
+            Key::LimitRequestLine => {
+                draft.limit_line = self.capped(directive, 1, LONGEST_LINE).or(draft.limit_line);
+            }
+            Key::LimitRequestFieldSize => {
+                draft.limit_field_size = self.capped(directive, 1, LONGEST_LINE).or(draft.limit_field_size);
+            }
             Key::LimitRequestFields => {
-                set!(limit_fields, |word| bounded(word, 0, MOST_FIELDS).map(NonZeroU32::new));
+                let most = self.capped(directive, 0, MOST_FIELDS).map(NonZeroU32::new);
+                draft.limit_fields = most.or(draft.limit_fields);
             }
             Key::LimitRequestBody => set!(limit_body, |word| values::size(word).map(NonZeroU64::new)),
             Key::LogFormat => self.log_format(draft, directive),
@@ -347,9 +356,10 @@ impl Checker<'_> {
                         .ok(),
                 });
                 let mut parameters = Parameters::default();
-                for (_, directive) in self.directives(&section.nodes, Contexts::PROXY) {
-                    for word in &directive.args {
-                        parameters.read(word, self.report);
+                for (key, directive) in self.directives(&section.nodes, Contexts::PROXY) {
+                    match key {
+                        Key::Require => self.require_in_proxy(directive),
+                        _ => directive.args.iter().for_each(|word| parameters.read(word, self.report)),
                     }
                 }
                 let span = section.name.span;
@@ -358,6 +368,26 @@ impl Checker<'_> {
             _ => return false,
         }
         true
+    }
+
+    /// Whoever may ask for a location may be proxied; so the one thing to say here is what holds anyway.
+    fn require_in_proxy(&mut self, directive: &Directive) {
+        if !matches!(directive.args.as_slice(), [all, granted] if all.is("all") && granted.is("granted")) {
+            self.report
+                .fault(directive.name.span, "in <Proxy>, only \"Require all granted\" may stand")
+                .hint("<Location> decides who may ask");
+        }
+    }
+
+    /// A number that the engine bounds: more than that is lowered, with a warning.
+    fn capped(&mut self, directive: &Directive, least: u32, most: u32) -> Option<u32> {
+        let value = self.value(directive, |word| values::number_within(word, least.into(), u64::MAX))?;
+        Some(u32::try_from(value).ok().filter(|&value| value <= most).unwrap_or_else(|| {
+            let name = &directive.name.text;
+            self.report
+                .warning(directive.args[0].span, format!("{name} {value} is above {most}; {most} holds"));
+            most
+        }))
     }
 
     fn proxy_set(&mut self, draft: &mut HostDraft, directive: &Directive) {
@@ -496,13 +526,8 @@ impl Checker<'_> {
         let word = &directive.args[0];
         let text = word.text.as_str();
         let target = if let Some(program) = text.strip_prefix('|') {
-            if program.starts_with('$') {
-                self.report
-                    .fault(word.span, "|$ is not built; the program is started without a shell")
-                    .hint("write \"|/bin/sh -c 'command'\"");
-                return None;
-            }
-            let program = program.strip_prefix('|').unwrap_or(program).trim();
+            // httpd's `||` starts it without a shell and `|$` with one; here the shell always replaces itself.
+            let program = program.strip_prefix(['|', '$']).unwrap_or(program).trim();
             if program.is_empty() {
                 self.report.fault(word.span, "no program stands behind the |");
                 return None;
@@ -539,10 +564,6 @@ fn taker<'a>(path: &str, locations: &'a [Location], rules: &'a [ProxyRule]) -> O
     let outside = rules.iter().map(|rule| (rule.path.as_str(), &rule.target));
     let (taker, target) = in_sections.chain(outside).find(|(prefix, _)| covers(prefix, path))?;
     matches!(target, Target::Forward(_)).then_some(taker)
-}
-
-fn bounded(word: &str, least: u64, most: u64) -> Result<u32, values::ValueError> {
-    values::number_within(word, least, most).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 /// Whether a rule for `earlier` takes every request that one for `later` would get.

@@ -494,7 +494,6 @@ impl<'a> Parser<'a> {
         let path = self.server_root.join(&word.text);
         let found = match expand(&path, self.files) {
             Ok(found) => found,
-            Err(_) if optional => return,
             Err(sentence) => {
                 self.report.fault(word.span, sentence);
                 return;

@@ -78,6 +78,14 @@ impl Listeners {
         }
     }
 
+    /// Ends the sockets for all processes that share them, so that a child that is stuck, or that looks at its
+    /// listeners only between requests, keeps no port.
+    pub fn shut(self) {
+        for listener in &self.0 {
+            let _ = socket::shut_listener(listener.fd.as_fd());
+        }
+    }
+
     /// Whether a connection waits to be accepted.
     #[must_use]
     pub fn has_queued(&self) -> bool {

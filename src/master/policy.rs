@@ -1,15 +1,17 @@
 //! How many children: the spare arithmetic, as a function of numbers alone.
 //!
 //! Busy and idle count workers (rows), over the children of the current generation that are not leaving.
-//! Below MinSpare children are forked in steps that double; above MaxSpare they are sent away, unhurriedly.
+//! Below MinSpare children are forked in steps that double: at once where no worker is idle, else if it lasts.
+//! Above MaxSpare they are sent away, unhurriedly.
 //! The counting is the caller's, and so is the doing.
 
 use crate::clock::Tick;
 use crate::config::model::ChildLimits;
 use std::time::Duration;
 
-/// The longest that a step of growth waits for the children it forked; also the pause in which a new shortage
-/// still counts as the same one, and the pause between two steps of retiring.
+/// The longest that a step of growth waits for the children it forked; how long a shortage or a limit must last
+/// until it counts, while some worker is idle (httpd looks once a second); the pause in which a new shortage still
+/// counts as the same one; and the pause between two steps of retiring.
 pub const STEP: Duration = Duration::from_secs(1);
 
 /// How long MaxRequestWorkers must be out of reach before an episode counts as over, so that a load that
@@ -97,13 +99,51 @@ pub enum Report {
     SlotsAgain(Duration),
 }
 
-/// Shortage that forking cannot end, since when, and what has been said of it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// Shortage that forking cannot end, and what has been said of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Episode {
+    /// Since when, with calm moments in between.
     since: Option<Tick>,
     /// When it last was so.
     last: Tick,
-    said_reached: bool,
+    /// Since when it has been so at each look.
+    unbroken: Option<Tick>,
+    /// Since when no worker has been idle at each look.
+    full: Option<Tick>,
+    said: bool,
+    said_full: bool,
+}
+
+impl Episode {
+    const NONE: Self =
+        Self { since: None, last: Tick(0), unbroken: None, full: None, said: false, said_full: false };
+
+    fn seen(&mut self, full: bool, now: Tick) {
+        self.since.get_or_insert(now);
+        self.last = now;
+        self.unbroken.get_or_insert(now);
+        if full {
+            self.full.get_or_insert(now);
+        } else {
+            self.full = None;
+        }
+    }
+
+    fn not_seen(&mut self) {
+        self.unbroken = None;
+        self.full = None;
+    }
+
+    /// When this episode has something to say, or ends.
+    fn deadline(&self) -> Option<Tick> {
+        let calm = self.since.map(|_| self.last.after(CALM));
+        let full = self.full.filter(|_| !self.said_full).map(|since| since.after(STEP));
+        let near = self.unbroken.filter(|_| !self.said && !self.said_full).map(|since| since.after(STEP));
+        match self.unbroken {
+            Some(_) => [full, near].into_iter().flatten().min(),
+            None => calm,
+        }
+    }
 }
 
 /// What [`decide`] remembers from one time to the next.
@@ -115,6 +155,8 @@ pub struct Pace {
     step: Option<Tick>,
     /// When the last step ended.
     ended: Option<Tick>,
+    /// Since when there has been a shortage at each look.
+    short: Option<Tick>,
     /// Since when there is a surplus, or when one was last acted upon.
     surplus: Option<Tick>,
     limit: Episode,
@@ -127,9 +169,10 @@ impl Pace {
         rate: 1,
         step: None,
         ended: None,
+        short: None,
         surplus: None,
-        limit: Episode { since: None, last: Tick(0), said_reached: false },
-        slots: Episode { since: None, last: Tick(0), said_reached: false },
+        limit: Episode::NONE,
+        slots: Episode::NONE,
     };
 }
 
@@ -152,18 +195,29 @@ pub fn decide(census: &Census, limits: &Limits, pace: Pace, now: Tick) -> (Decis
         pace.step = None;
         pace.ended = Some(now);
     }
-    let short = census.idle < limits.min_spare || census.active == 0;
-    let (action, blocked) = if census.idle > limits.max_spare {
-        (retire(census, limits, &mut pace, now), None)
+    let (mut action, mut blocked) = (Action::Nothing, None);
+    if census.idle > limits.max_spare {
+        pace.short = None;
+        action = retire(census, limits, &mut pace, now);
     } else {
         pace.surplus = None;
-        if short { grow(census, limits, &mut pace, now) } else { (Action::Nothing, None) }
-    };
+        if census.idle < limits.min_spare || census.active == 0 {
+            pace.short.get_or_insert(now);
+            (action, blocked) = grow(census, limits, &mut pace, now);
+        } else {
+            pace.short = None;
+        }
+    }
     let report = tell(census, blocked, &mut pace, now);
+    let forks_at = pace.short.filter(|_| blocked.is_none()).map(|since| match pace.step {
+        Some(begin) => begin.after(STEP),
+        None => since.after(STEP),
+    });
     let step_ends = pace.step.map(|begin| begin.after(STEP));
-    let next_retirement = pace.surplus.map(|since| since.after(STEP));
-    let calm = |episode: Episode| episode.since.map(|_| episode.last.max(now).after(CALM));
-    let again = [step_ends, next_retirement, calm(pace.limit), calm(pace.slots)].into_iter().flatten().min();
+    let retires_at = pace.surplus.map(|since| since.after(STEP));
+    let deadlines = [forks_at, step_ends, retires_at, pace.limit.deadline(), pace.slots.deadline()];
+    // One that has come and could not be used must not spin.
+    let again = deadlines.into_iter().flatten().min().map(|at| at.max(Tick(now.0 + 1)));
     (Decision { action, report, again }, pace)
 }
 
@@ -185,8 +239,12 @@ fn grow(census: &Census, limits: &Limits, pace: &mut Pace, now: Tick) -> (Action
     if pace.step.is_some() {
         return (Action::Nothing, None);
     }
-    let consecutive = pace.ended.is_some_and(|ended| now <= ended.after(STEP));
-    if !consecutive {
+    let is_same = pace.ended.is_some_and(|ended| now <= ended.after(STEP));
+    let lasts = pace.short.is_some_and(|since| since.after(STEP) <= now);
+    if census.idle > 0 && !is_same && !lasts {
+        return (Action::Nothing, None);
+    }
+    if !is_same {
         pace.rate = 1;
     }
     let mut count = pace.rate.min(census.free_slots).min(allowed);
@@ -218,32 +276,40 @@ fn retire(census: &Census, limits: &Limits, pace: &mut Pace, now: Tick) -> Actio
 }
 
 fn tell(census: &Census, blocked: Option<Blocked>, pace: &mut Pace, now: Tick) -> Option<Report> {
-    if blocked == Some(Blocked::Limit) {
-        let new = pace.limit.since.is_none();
-        pace.limit.since.get_or_insert(now);
-        pace.limit.last = now;
-        if census.idle == 0 && !pace.limit.said_reached {
-            pace.limit.said_reached = true;
-            return Some(Report::LimitReached);
+    for (episode, kind) in [(&mut pace.limit, Blocked::Limit), (&mut pace.slots, Blocked::Slots)] {
+        if blocked != Some(kind) {
+            episode.not_seen();
+            continue;
         }
-        return new.then_some(Report::LimitNear);
-    }
-    if blocked == Some(Blocked::Slots) {
-        let new = pace.slots.since.is_none();
-        pace.slots.since.get_or_insert(now);
-        pace.slots.last = now;
-        return new.then_some(Report::NoSlot);
+        episode.seen(census.idle == 0, now);
+        let lasts = |since: Option<Tick>| since.is_some_and(|since| since.after(STEP) <= now);
+        match kind {
+            Blocked::Limit if lasts(episode.full) && !episode.said_full => {
+                episode.said_full = true;
+                return Some(Report::LimitReached);
+            }
+            Blocked::Limit if lasts(episode.unbroken) && !episode.said && !episode.said_full => {
+                episode.said = true;
+                return Some(Report::LimitNear);
+            }
+            Blocked::Slots if lasts(episode.unbroken) && !episode.said => {
+                episode.said = true;
+                return Some(Report::NoSlot);
+            }
+            Blocked::Limit | Blocked::Slots => {}
+        }
     }
     for (episode, left) in [
         (&mut pace.limit, Report::LimitLeft as fn(Duration) -> Report),
         (&mut pace.slots, Report::SlotsAgain as fn(Duration) -> Report),
     ] {
-        if let Some(since) = episode.since
-            && episode.last.after(CALM) <= now
-        {
-            let lasted = episode.last.until(since);
-            *episode = Episode::default();
-            return Some(left(lasted));
+        let over = episode.unbroken.is_none() && episode.last.after(CALM) <= now;
+        if let Some(since) = episode.since.filter(|_| over) {
+            let (lasted, was_said) = (episode.last.until(since), episode.said || episode.said_full);
+            *episode = Episode::NONE;
+            if was_said {
+                return Some(left(lasted));
+            }
         }
     }
     None
@@ -274,19 +340,32 @@ mod tests {
         for (limits, active, idle, free_slots, want, why) in [
             (&LIMITS, 2, 50, 10, Action::Nothing, "within the band"),
             (&LIMITS, 2, 25, 10, Action::Nothing, "exactly MinSpare"),
-            (&LIMITS, 2, 24, 10, Action::Fork(1), "one below MinSpare"),
+            (&LIMITS, 2, 24, 10, Action::Nothing, "one below MinSpare: not at first sight"),
             (&LIMITS, 2, 0, 10, Action::Fork(1), "no idle one: the pace alone counts"),
             (&LIMITS, 6, 0, 6, Action::Nothing, "at MaxRequestWorkers"),
             (&LIMITS, 2, 0, 0, Action::Nothing, "no slot"),
             (&LIMITS, 0, 0, 12, Action::Fork(1), "nobody at all"),
             (&LIMITS, 4, 76, 8, Action::Nothing, "a surplus is not acted on at first sight"),
             (&many, 16, 0, 16, Action::Nothing, "full"),
-            (&prefork, 5, 4, 500, Action::Fork(1), "prefork counts children"),
+            (&prefork, 5, 0, 500, Action::Fork(1), "prefork counts children"),
         ] {
             let busy = active * limits.threads_per_child - idle;
             let census = Census { active, starting: 0, busy, idle, free_slots };
             assert_eq!(decide(&census, limits, Pace::SLOW, Tick(9)).0.action, want, "{why}");
         }
+    }
+
+    #[test]
+    fn a_dip_below_min_spare_forks_nobody_unless_it_lasts_or_none_is_idle() {
+        let mut pace = Pace::SLOW;
+        assert_eq!(ask(&census(2, 0, 26), &mut pace, 0), Action::Nothing);
+        assert_eq!(ask(&census(2, 0, 20), &mut pace, 900), Action::Nothing);
+        assert_eq!(ask(&census(2, 0, 26), &mut pace, 950), Action::Nothing, "a new dip");
+        assert_eq!(ask(&census(2, 0, 49), &mut pace, 1949), Action::Nothing);
+        assert_eq!(ask(&census(2, 0, 26), &mut pace, 1950), Action::Fork(1), "it has lasted a second");
+        let mut pace = Pace::SLOW;
+        assert_eq!(ask(&census(2, 0, 49), &mut pace, 0), Action::Nothing);
+        assert_eq!(ask(&census(2, 0, 50), &mut pace, 1), Action::Fork(1), "none is idle");
     }
 
     #[test]
@@ -361,16 +440,32 @@ mod tests {
             decision.report
         };
         assert_eq!(look(100, 0), None);
-        assert_eq!(look(130, 100), Some(Report::LimitNear));
-        assert_eq!(look(140, 200), None);
-        assert_eq!(look(150, 300), Some(Report::LimitReached));
-        assert_eq!(look(149, 400), None);
-        assert_eq!(look(150, 500), None);
-        assert_eq!(look(100, 600), None, "a dip is no end");
-        assert_eq!(look(150, 9_000), None);
-        assert_eq!(look(80, 18_000), None);
-        assert_eq!(look(80, 19_000), Some(Report::LimitLeft(Duration::from_millis(8_900))));
-        assert_eq!(look(150, 20_000), Some(Report::LimitReached), "a new episode, straight to the limit");
+        assert_eq!(look(130, 100), None, "not at first sight");
+        assert_eq!(look(140, 1_099), None);
+        assert_eq!(look(140, 1_100), Some(Report::LimitNear));
+        assert_eq!(look(150, 1_300), None);
+        assert_eq!(look(150, 2_299), None);
+        assert_eq!(look(150, 2_300), Some(Report::LimitReached));
+        assert_eq!(look(149, 2_400), None);
+        assert_eq!(look(150, 2_500), None);
+        assert_eq!(look(150, 9_500), None);
+        assert_eq!(look(100, 9_600), None, "a dip is no end");
+        assert_eq!(look(150, 12_000), None);
+        assert_eq!(look(80, 13_000), None);
+        assert_eq!(look(80, 22_000), Some(Report::LimitLeft(Duration::from_millis(11_900))));
+        assert_eq!(look(150, 30_000), None);
+        assert_eq!(look(150, 31_000), Some(Report::LimitReached), "a new episode, straight to the limit");
+    }
+
+    #[test]
+    fn a_limit_that_was_only_touched_is_not_told() {
+        let mut pace = Pace::SLOW;
+        for now in (0..100_000).step_by(700) {
+            let busy = if now % 1400 == 0 { 150 } else { 80 };
+            let (decision, next) = decide(&census(6, 0, busy), &LIMITS, pace, Tick(now));
+            pace = next;
+            assert_eq!(decision.report, None, "{now}");
+        }
     }
 
     #[test]
@@ -382,13 +477,12 @@ mod tests {
             pace = next;
             (decision.action, decision.report)
         };
-        assert_eq!(look(0, 100, 0), (Action::Nothing, Some(Report::NoSlot)));
-        assert_eq!(look(0, 100, 50), (Action::Nothing, None));
-        assert_eq!(look(1, 100, 100), (Action::Fork(1), None));
-        assert_eq!(
-            look(1, 50, 10_050),
-            (Action::Nothing, Some(Report::SlotsAgain(Duration::from_millis(50))))
-        );
+        assert_eq!(look(0, 100, 0), (Action::Nothing, None));
+        assert_eq!(look(0, 100, 1_000), (Action::Nothing, Some(Report::NoSlot)));
+        assert_eq!(look(0, 100, 1_050), (Action::Nothing, None));
+        assert_eq!(look(1, 100, 1_100), (Action::Fork(1), None));
+        let again = Report::SlotsAgain(Duration::from_millis(1_050));
+        assert_eq!(look(1, 50, 11_050), (Action::Nothing, Some(again)));
     }
 
     #[test]
@@ -469,8 +563,12 @@ mod tests {
                     }
                     Action::Nothing => {
                         let can = active < limits.max_children && census.free_slots > 0;
+                        if idle == 0 && can {
+                            prop_assert!(starting > 0, "when none is idle, only a step is waited for");
+                        }
                         if idle < limits.min_spare && can {
-                            prop_assert!(starting > 0, "a shortage waits for nothing but a step");
+                            let again = decision.again.expect("a shortage is looked at again");
+                            prop_assert!(again.0 <= now + 1_000);
                         }
                     }
                 }

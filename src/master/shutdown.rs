@@ -3,8 +3,9 @@
 use crate::clock::Tick;
 use std::time::Duration;
 
-/// How long the kernel keeps dropping new connections before the queues of the listeners are looked at.
-pub const DEAF: Duration = Duration::from_millis(50);
+/// How long the kernel keeps dropping new connections before the children are asked, so that handshakes under
+/// way are completed; then how long the children have to accept them, and again while some are left.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// From "leave now" to SIGKILL.
 const INSIST: Duration = Duration::from_secs(3);
@@ -15,10 +16,12 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// A rung of the ladder.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Rung {
-    /// Listeners take no new connections; children accept what is queued.
+    /// The kernel drops new connections; those under way are completed.
     Close,
-    /// Children drain: they finish what is under way.
+    /// Children drain: they accept what is queued and finish what is under way.
     Ask,
+    /// The listeners are shut, whoever still holds one: new connections are refused.
+    Shut,
     /// Children leave now.
     Insist,
     /// SIGKILL.
@@ -40,7 +43,7 @@ impl Ladder {
     #[must_use]
     pub fn graceful(now: Tick, timeout: Option<Duration>) -> Self {
         let patience = timeout.map_or(Tick::NEVER, |timeout| now.after(timeout));
-        Self { rung: Rung::Close, next: now.after(DEAF).min(patience), patience }
+        Self { rung: Rung::Close, next: now.after(SETTLE).min(patience), patience }
     }
 
     /// A stop at once.
@@ -67,14 +70,14 @@ impl Ladder {
         (self.patience != Tick::NEVER).then(|| self.patience.until(now))
     }
 
-    /// While connections still wait to be accepted, the listeners stay open a little longer: to be called on the
-    /// rung [`Rung::Close`], when the next is due. Not for ever: half of the time is the children's to finish in.
+    /// While connections still wait to be accepted, the listeners stay open a little longer: to be called when
+    /// [`Rung::Shut`] is due. Not for ever: half of the time is the children's to finish in.
     #[must_use]
     pub fn keep_open(&mut self, begun: Tick, now: Tick) -> bool {
         let half = self.left(begun).map_or(Tick::NEVER, |whole| begun.after(whole / 2));
-        let may = self.rung == Rung::Close && now.after(DEAF) < half;
+        let may = self.rung == Rung::Ask && now.after(SETTLE) < half;
         if may {
-            self.next = now.after(DEAF);
+            self.next = now.after(SETTLE);
         }
         may
     }
@@ -97,8 +100,9 @@ impl Ladder {
             return None;
         }
         (self.rung, self.next) = match self.rung {
-            Rung::Close if now < self.patience => (Rung::Ask, self.patience),
-            Rung::Close | Rung::Ask => (Rung::Insist, now.after(INSIST)),
+            Rung::Close if now < self.patience => (Rung::Ask, now.after(SETTLE).min(self.patience)),
+            Rung::Ask if now < self.patience => (Rung::Shut, self.patience),
+            Rung::Close | Rung::Ask | Rung::Shut => (Rung::Insist, now.after(INSIST)),
             Rung::Insist => (Rung::Kill, now.after(GIVE_UP)),
             Rung::Kill | Rung::GiveUp => (Rung::GiveUp, Tick::NEVER),
         };
@@ -125,9 +129,16 @@ mod tests {
         let graceful = Ladder::graceful(Tick(1_000), Some(Duration::from_secs(30)));
         assert_eq!(
             descent(graceful),
-            [(1_050, Rung::Ask), (31_000, Rung::Insist), (34_000, Rung::Kill), (39_000, Rung::GiveUp)]
+            [
+                (1_050, Rung::Ask),
+                (1_100, Rung::Shut),
+                (31_000, Rung::Insist),
+                (34_000, Rung::Kill),
+                (39_000, Rung::GiveUp)
+            ]
         );
-        assert_eq!(descent(Ladder::graceful(Tick(1_000), None)), [(1_050, Rung::Ask)], "for ever");
+        let for_ever = Ladder::graceful(Tick(1_000), None);
+        assert_eq!(descent(for_ever), [(1_050, Rung::Ask), (1_100, Rung::Shut)]);
         let no_time = Ladder::graceful(Tick(1_000), Some(Duration::from_millis(20)));
         assert_eq!(descent(no_time)[0], (1_020, Rung::Insist));
         assert_eq!(descent(Ladder::hard(Tick(1_000))), [(4_000, Rung::Kill), (9_000, Rung::GiveUp)]);
@@ -147,13 +158,15 @@ mod tests {
     fn queued_connections_hold_the_door_for_half_of_the_time() {
         let begun = Tick(0);
         let mut ladder = Ladder::graceful(begun, Some(Duration::from_secs(1)));
+        assert!(!ladder.keep_open(begun, Tick(50)), "nobody has been asked yet");
+        assert_eq!(ladder.step(Tick(50)), Some(Rung::Ask));
         let mut now = ladder.next();
         while ladder.keep_open(begun, now) {
             now = ladder.next();
         }
         assert_eq!(now, Tick(450));
-        assert_eq!(ladder.step(now), Some(Rung::Ask));
-        assert!(!ladder.keep_open(begun, now), "only on the first rung");
+        assert_eq!(ladder.step(now), Some(Rung::Shut));
+        assert!(!ladder.keep_open(begun, now), "it is shut");
         assert_eq!(ladder.left(now), Some(Duration::from_millis(550)));
     }
 }

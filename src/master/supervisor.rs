@@ -16,6 +16,7 @@ use crate::master::deaths::{self, Meaning, Obituary, span};
 use crate::master::detach::Report;
 use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation};
+use crate::master::listeners::Listeners;
 use crate::master::pidfile::PidFile;
 use crate::master::pulse::Pulse;
 use crate::master::shutdown::{Ladder, Rung};
@@ -457,7 +458,6 @@ impl Master {
                 listeners.deafen();
             }
             self.stop = Some(Stop { ladder: Ladder::graceful(now, timeout), begun: now });
-            self.accept_what_is_queued();
         } else {
             notice(&self.estate.log, &format!("caught {name}, stopping now"));
             self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
@@ -477,20 +477,19 @@ impl Master {
     /// Goes down the ladder as far as it is time to.
     pub(super) fn step_down(&mut self, now: Tick) {
         let Some(stop) = &mut self.stop else { return };
-        if stop.ladder.rung() == Rung::Close && stop.ladder.next() <= now {
-            let queued = self.generation.listeners.as_ref().is_some_and(|listeners| listeners.has_queued());
+        if stop.ladder.rung() == Rung::Ask && stop.ladder.next() <= now {
+            let queued = self.generation.listeners.as_ref().is_some_and(Listeners::has_queued);
             if queued && stop.ladder.keep_open(stop.begun, now) {
-                self.accept_what_is_queued();
                 return;
             }
         }
         match stop.ladder.step(now) {
             Some(Rung::Ask) => {
-                self.generation.listeners = None;
-                for slot in self.slots(|child| child.is_active()) {
+                for slot in self.slots(Child::is_active) {
                     self.drain(slot, Why::Stop, now);
                 }
             }
+            Some(Rung::Shut) => self.shut_listeners(),
             Some(Rung::Insist) => {
                 let count = self.children.count(|_| true);
                 let plural = if count == 1 { "child has" } else { "children have" };
@@ -515,7 +514,7 @@ impl Master {
 
     /// Orders every child to leave at once.
     fn insist(&mut self) {
-        self.generation.listeners = None;
+        self.shut_listeners();
         for slot in self.slots(|child| !matches!(child.stage, Stage::Stopping | Stage::Killed)) {
             self.order(slot, Order::Stop);
             if let Some(child) = self.children.get_mut(slot) {
@@ -524,9 +523,9 @@ impl Master {
         }
     }
 
-    fn accept_what_is_queued(&self) {
-        for slot in self.slots(|child| child.stage == Stage::Ready) {
-            self.order(slot, Order::Accept);
+    fn shut_listeners(&mut self) {
+        if let Some(listeners) = self.generation.listeners.take() {
+            listeners.shut();
         }
     }
 

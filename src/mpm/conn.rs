@@ -449,6 +449,7 @@ impl Conn {
     fn begin(&mut self, end: usize, length: usize, child: &Child, scratch: &mut Scratch, now: Moment) {
         self.scan.reset();
         self.session.begin(now.tick());
+        self.gauge(Gauge::Exchange, child);
         child.begun();
         let mut active = child.active(scratch, now);
         active.bytes_in = end as u64;
@@ -480,7 +481,6 @@ impl Conn {
                 if let Some(row) = self.row {
                     child.block.worker(row).backend(id);
                 }
-                self.gauge(Gauge::Exchange, child);
             }
             Begun::Answered => {}
             Begun::Handle(handler) => {
@@ -494,6 +494,7 @@ impl Conn {
                 active.exchange.refuse(&refusal, &cx, out);
             }
         }
+        self.again = length > end;
         self.keep_rest(&scratch.input[end..length]);
         self.active = Some(active);
         if !scratch.out.is_empty() {

@@ -14,6 +14,7 @@ use super::timers::Due;
 use super::tokens::{Aged, Source};
 use super::upstream::{self, Owner};
 use crate::clock::{Moment, Tick};
+use crate::ids::WorkerIndex;
 use crate::sys::process::ChildExit;
 use mio::unix::SourceFd;
 use mio::{Events, Interest};
@@ -28,6 +29,9 @@ const BATCH: usize = 512;
 
 /// Serves until the child is told to leave, and its last connection is gone.
 pub fn run(child: &'static Child) -> ChildExit {
+    for row in 0..child.config.limits.threads_per_child {
+        child.block.worker(WorkerIndex(row)).free();
+    }
     child.open_doors();
     if child.start_threads(serve).is_err() {
         return ChildExit::SICK;

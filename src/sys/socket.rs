@@ -226,6 +226,15 @@ pub fn drop_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&listener).attach_filter(&filter)
 }
 
+/// Ends a listener for every process that holds it: from now on connections are refused, and what is still
+/// queued is reset.
+///
+/// # Errors
+/// `NotConnected` if it has been shut already.
+pub fn shut_listener(listener: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&listener).shutdown(Shutdown::Read)
+}
+
 fn stream(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM.nonblocking(), protocol)
 }
@@ -339,6 +348,25 @@ mod tests {
         assert_eq!(recv(other.as_fd(), &mut bytes).unwrap(), 6);
         drop(one);
         assert_eq!(recv(other.as_fd(), &mut bytes).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_shut_listener_refuses_although_somebody_holds_it() {
+        let listener = listen(&"127.0.0.1:0".parse().unwrap(), &OPTIONS).unwrap();
+        let address = local_address(listener.as_fd()).unwrap();
+        let held_elsewhere = listener.try_clone().unwrap();
+        drop_new_connections(listener.as_fd()).unwrap();
+        shut_listener(listener.as_fd()).unwrap();
+        let refused = match connect_tcp(&address, false) {
+            Err(error) => error,
+            Ok((fd, _)) => {
+                until(&fd, true);
+                connect_outcome(fd.as_fd()).unwrap_err()
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(accept(held_elsewhere.as_fd()).is_err());
+        assert!(shut_listener(listener.as_fd()).is_err());
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn all_faults_come_at_once_in_the_order_of_the_text() {
             "2:1: directive \"Lisen\" is not known; did you mean Listen?",
             "3:16: StartServers: \"abc\" is not a number",
             "4:1: this has no \">\" at its end; a section begins with <Name words> on a line of its own",
-            "5:1: directive \"DocumentRoot\" is not known: serving files is not what Ostler does; \
+            "5:1: DocumentRoot: serving files is not what Ostler does; \
              ProxyPass hands requests to a server that does",
             "6:1: <Location> is not closed before </VirtualHost>",
             "7:5: Listen has no place in <Location>; it stands outside of all sections",
@@ -46,7 +46,7 @@ fn all_faults_come_at_once_in_the_order_of_the_text() {
             "12:5: ProxyPass: \"htp://h/x\" is not a url of a backend; write http://address:port/",
             "18:1: </Locaton> closes nothing",
             "20:9: Timeout: \"ü5\" is not a time; write a number of seconds, or a number with ms, s, mi or h",
-            "21:1: section <Directory> is not known: serving files is not what Ostler does; \
+            "21:1: <Directory>: serving files is not what Ostler does; \
              ProxyPass hands requests to a server that does",
             "24:1: directive \"Location\" is not known; <Location> is a section; write it in brackets",
         ]

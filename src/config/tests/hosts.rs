@@ -151,14 +151,14 @@ fn log_targets_are_files_programs_and_streams_once_each() {
     assert_eq!(config.hosts[0].access_logs.len(), 5);
     assert_eq!(
         faults(
-            "ErrorLog syslog:local1\nErrorLog \"\"\nErrorLog \"| \"\nErrorLog \"|$x\"\nCustomLog x comon\nCustomLog x \"%Z\"\n\
+            "ErrorLog syslog:local1\nErrorLog \"\"\nErrorLog \"| \"\nErrorLog \"|$ \"\nCustomLog x comon\nCustomLog x \"%Z\"\n\
                 CustomLog x common env=!quiet\nLogLevel loud\nLogLevel proxi:info warn\nLogFormat"
         ),
         [
             "1:10: \"syslog:local1\" is not built yet; /dev/stderr reaches the service manager's log",
             "2:10: the name of a file is empty",
             "3:10: no program stands behind the |",
-            "4:10: |$ is not built; the program is started without a shell; write \"|/bin/sh -c 'command'\"",
+            "4:10: no program stands behind the |",
             "5:13: there is no log format \"comon\"; did you mean common?",
             "6:13: this is no log format: unknown code %Z (byte 0 of the format)",
             "7:20: conditions for log lines are not built yet",
@@ -202,7 +202,7 @@ fn values_are_judged_word_by_word() {
         ("SendBufferSize 511", "1:16: SendBufferSize: 511 is too small; 512 is the least"),
         ("LimitRequestBody 10X", "1:18: LimitRequestBody: \"10X\" is not a number"),
         ("LimitRequestBody xM", "1:18: LimitRequestBody: \"xM\" is not a size"),
-        ("LimitRequestLine 2000000", "1:18: LimitRequestLine: 2000000 is too large; 1048576 is the most"),
+        ("LimitRequestLine 0", "1:18: LimitRequestLine: 0 is too small; 1 is the least"),
         (
             "RequestReadTimeout header=20-10,MinRate=500",
             "1:20: RequestReadTimeout: in \"20-10\" the second time must be above the first",
@@ -273,6 +273,21 @@ fn hosts_that_nobody_reaches_are_told() {
             "warning 1:1: nobody comes to this host: there is no Listen for port 81; write Listen 81",
             "warning 7:1: an earlier host has the same addresses and the name a; \
              requests for it go there; join the two, or give this one another name",
+        ]
+    );
+}
+
+#[test]
+fn limits_that_the_engine_bounds_are_lowered() {
+    let text = "LimitRequestLine 2000000\nLimitRequestFields 32767\nLimitRequestFieldSize 99999999999";
+    let limits = good(text).config.hosts[0].limits;
+    assert_eq!((limits.line, limits.fields.map(u32::from), limits.field_size), (64_512, Some(1000), 64_512));
+    assert_eq!(
+        notes(text),
+        [
+            "warning 1:18: LimitRequestLine 2000000 is above 64512; 64512 holds",
+            "warning 2:20: LimitRequestFields 32767 is above 1000; 1000 holds",
+            "warning 3:23: LimitRequestFieldSize 99999999999 is above 64512; 64512 holds",
         ]
     );
 }

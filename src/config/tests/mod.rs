@@ -3,6 +3,7 @@
 mod conditions;
 mod faults;
 mod hosts;
+mod manual;
 mod properties;
 mod proxying;
 mod sizes;
@@ -19,6 +20,10 @@ fn options() -> Options {
         after: vec!["Listen 9999".to_owned(), "ProxyPass /behind http://127.0.0.1:9/x".to_owned()],
         ..Options::default()
     }
+}
+
+fn options_without_extras() -> Options {
+    Options { after: Vec::new(), ..options() }
 }
 
 fn run_with(text: &str, options: &Options, files: &MemoryFiles) -> Result<Loaded, Faults> {

@@ -258,12 +258,12 @@ fn mapping_that_is_not_built_or_makes_no_sense_is_refused() {
         ("ProxyPass /%2f http://h/a", "1:11: %2F never occurs in a path that is compared"),
         (
             "ProxyPassMatch ^/a http://h",
-            "1:1: directive \"ProxyPassMatch\" is not known: this way of mapping paths is not built yet; ProxyPass serves for plain prefixes",
+            "1:1: ProxyPassMatch: this way of mapping paths is not built yet; ProxyPass serves for plain prefixes",
         ),
         ("<Proxy balancer://c>\n</Proxy>", "1:8: <Proxy>: balancing is not built yet; name one backend"),
         (
-            "<Proxy http://h>\nRequire all granted\n</Proxy>",
-            "2:1: Require has no place in <Proxy>; it stands in <Location>",
+            "<Proxy http://h>\nRequire all granted\nRequire local\n</Proxy>",
+            "3:1: in <Proxy>, only \"Require all granted\" may stand; <Location> decides who may ask",
         ),
         (
             "<LocationMatch ^/a>\nProxyPass http://h/\n</LocationMatch>",

@@ -151,9 +151,14 @@ fn every_parameter_is_treated_as_the_table_says() {
         match parameter.treatment {
             Treatment::Honoured => assert!(notes(&text).is_empty(), "{text}"),
             Treatment::Idle(why) => {
-                assert_eq!(notes(&text), [format!("note 1:35: {} has no meaning here: {why}", parameter.name)]);
+                assert_eq!(
+                    notes(&text),
+                    [format!("note 1:35: {} has no meaning here: {why}", parameter.name)]
+                );
             }
-            Treatment::Refused(why) => assert_eq!(faults(&text), [format!("1:35: {}: {why}", parameter.name)]),
+            Treatment::Refused(why) => {
+                assert_eq!(faults(&text), [format!("1:35: {}: {why}", parameter.name)])
+            }
         }
     }
 }

@@ -502,7 +502,7 @@ mod tests {
             ),
             (
                 "--listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm prefork",
-                Wish::Start { source: one.clone(), foreground: true },
+                Wish::Start { source: Source::OneLiner(one.clone()), foreground: true },
             ),
             (
                 "--listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm prefork --print-config",

@@ -17,9 +17,11 @@ use crate::config::model::{Config, Handler, Mpm, ServerTokens};
 use crate::http::{DateStamp, HeadLimits};
 use crate::ids::{BackendId, Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
 use crate::log::access::AccessLogs;
+use crate::log::line::notice;
 use crate::log::sink::Sink;
 use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
+use crate::proxy::session::Phase;
 use crate::scoreboard::board::BoardReader;
 use crate::scoreboard::row::ChildBlock;
 use crate::status;
@@ -532,7 +534,7 @@ impl Child {
     /// A connection goes away: it waits for nothing any more.
     pub(super) fn leave_line(&self, conn: &mut Conn) {
         if let Some(event) = &self.event {
-            if conn.row.is_none() && conn.session.phase() == crate::proxy::session::Phase::Row {
+            if conn.row.is_none() && conn.session.phase() == Phase::Row {
                 event.rows.leave_line(conn.who);
             }
             if conn.row.is_none() {
@@ -709,21 +711,26 @@ impl Child {
         }
     }
 
-    /// The backend of an exchange that waited for a place waits no more.
-    pub(super) fn leave_place(&self, active: &Active, who: Aged) {
-        if active.link.is_none()
-            && let Some(id) = active.exchange.backend()
-        {
-            self.place(id).pool().leave(|waiter| match waiter {
-                Waiter::Connection(other) => *other == who,
-                Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
-            });
+    /// An exchange that waited for a place at its backend waits no more. If it had just been told of one, the next
+    /// in the line is told instead.
+    pub(super) fn leave_place(&self, conn: &mut Conn, active: &Active) {
+        if conn.session.phase() != Phase::Place {
+            return;
         }
+        let Some(id) = active.exchange.backend() else { return };
+        let mut pool = self.place(id).pool();
+        let waited = pool.leave(|waiter| match waiter {
+            Waiter::Connection(other) => *other == conn.who,
+            Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
+        });
+        let next = if waited { None } else { pool.next_in_line() };
+        drop(pool);
+        self.tell(next);
     }
 
     pub(super) fn backend_works(&self, id: BackendId) {
         if self.place(id).health.worked() {
-            crate::notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
+            notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
                 "module" => "proxy");
         }
     }

@@ -78,40 +78,49 @@ impl Child {
 /// All children, by slot.
 #[derive(Debug)]
 pub struct Children {
+    /// Up to the highest slot that is taken: a look at all is a look at few, however many there may be.
     slots: Vec<Option<Child>>,
+    limit: u32,
 }
 
 impl Children {
-    /// A table of `slots` slots, all free.
+    /// A table of `limit` slots, all free.
     #[must_use]
-    pub fn new(slots: u32) -> Self {
-        Self { slots: (0..slots).map(|_| None).collect() }
+    pub fn new(limit: u32) -> Self {
+        Self { slots: Vec::new(), limit }
     }
 
     /// The lowest free slot.
     #[must_use]
     pub fn free_slot(&self) -> Option<SlotIndex> {
-        let index = self.slots.iter().position(Option::is_none)?;
-        Some(SlotIndex(u32::try_from(index).expect("there are as many slots as a u32 said")))
+        let hole = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let slot = u32::try_from(hole).ok().filter(|&slot| slot < self.limit)?;
+        Some(SlotIndex(slot))
     }
 
     /// How many slots are free.
     #[must_use]
     pub fn free_slots(&self) -> u32 {
-        count(self.slots.iter().filter(|slot| slot.is_none()))
+        self.limit - self.count(|_| true)
     }
 
     /// Puts a new child into a free slot.
     pub fn insert(&mut self, slot: SlotIndex, child: Child) {
-        let place = &mut self.slots[slot.index()];
-        assert!(place.is_none(), "a slot holds one child");
-        *place = Some(child);
+        assert!(slot.0 < self.limit && self.get(slot).is_none(), "a slot holds one child");
+        if self.slots.len() <= slot.index() {
+            self.slots.resize_with(slot.index() + 1, || None);
+        }
+        self.slots[slot.index()] = Some(child);
     }
 
     /// Takes the child out that has this number.
     pub fn remove(&mut self, pid: ChildPid) -> Option<(SlotIndex, Child)> {
-        let slot = self.iter().find(|(_, child)| child.pid == pid)?.0;
-        self.slots[slot.index()].take().map(|child| (slot, child))
+        let slot = self.slot_of(pid)?;
+        let child = self.slots[slot.index()].take();
+        while self.slots.last().is_some_and(Option::is_none) {
+            self.slots.pop();
+        }
+        child.map(|child| (slot, child))
     }
 
     /// The child in `slot`.
@@ -210,6 +219,11 @@ mod tests {
         let pids: Vec<i32> = children.iter().map(|(_, child)| child.pid.as_raw()).collect();
         assert_eq!(pids, [10, 30]);
         assert_eq!(children.slot_of(ChildPid::new(30).unwrap()), Some(SlotIndex(2)));
+        for pid in [30, 10] {
+            assert!(children.remove(ChildPid::new(pid).unwrap()).is_some());
+        }
+        assert!(children.is_empty() && children.get(SlotIndex(2)).is_none());
+        assert_eq!((children.free_slot(), children.free_slots()), (Some(SlotIndex(0)), 3));
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl fmt::Display for StartError {
             Self::Board(error) => error.fmt(f),
             Self::System { what, .. } => write!(f, "cannot {what}"),
             Self::NoChild { how } => write!(f, "no child got ready: {how}"),
-            Self::CalledOff { signal } => write!(f, "{signal} came before the first child was ready"),
+            Self::CalledOff { signal } => write!(f, "{signal} came before the daemon served"),
             Self::Daemon { reason } => f.write_str(reason),
         }
     }

@@ -107,3 +107,48 @@ pub fn milliseconds(span: Duration) -> u32 {
 pub fn within(timeout: Option<Duration>) -> String {
     timeout.map_or_else(|| "however long it takes".to_owned(), |timeout| format!("within {}", span(timeout)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Options};
+
+    #[test]
+    fn what_a_configuration_amounts_to() {
+        for (text, children, want) in [
+            ("MPM event", 3, "3 children x 25 threads = 75 workers, at most 400"),
+            (
+                "MPM worker\nThreadsPerChild 40\nMaxRequestWorkers 40",
+                1,
+                "1 child x 40 threads = 40 workers, at most 40",
+            ),
+            ("MPM prefork\nMaxRequestWorkers 20", 5, "5 children, at most 20"),
+        ] {
+            let text = format!("Listen 127.0.0.1:0\n{text}\n");
+            let config = config::from_text("test", &text, &Options::default()).expect("a valid text").config;
+            assert_eq!(shape(config.mpm, &config.limits, children), want);
+        }
+    }
+
+    #[test]
+    fn the_grace_is_what_clients_expect_within_bounds() {
+        for (keep_alive, at_most, want) in
+            [(2, None, 2), (600, None, 5), (600, Some(3), 3), (2, Some(30), 2), (5, Some(0), 0)]
+        {
+            let text = format!("Listen 127.0.0.1:0\nKeepAliveTimeout {keep_alive}\n");
+            let config = config::from_text("test", &text, &Options::default()).expect("a valid text").config;
+            let listeners = Listeners::bind(&config).expect("port 0 is always free");
+            let generation = Generation::new(FIRST, Arc::new(config), listeners, Tick(0));
+            let grace = generation.grace(at_most.map(Duration::from_secs));
+            assert_eq!(grace, Duration::from_secs(want), "KeepAliveTimeout {keep_alive}, {at_most:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_and_sent() {
+        assert_eq!(within(None), "however long it takes");
+        assert_eq!(within(Some(Duration::from_secs(90))), "within 1 min 30 s");
+        assert_eq!(milliseconds(Duration::from_secs(3)), 3_000);
+        assert_eq!(milliseconds(Duration::MAX), u32::MAX);
+    }
+}

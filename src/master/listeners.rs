@@ -134,6 +134,46 @@ mod tests {
         Listen { address: address.parse().unwrap(), any_family }
     }
 
+    fn config(text: &str) -> Config {
+        crate::config::from_text("test", text, &crate::config::Options::default())
+            .expect("a valid text")
+            .config
+    }
+
+    #[test]
+    fn every_address_is_bound_or_none() {
+        let listeners = Listeners::bind(&config("Listen 127.0.0.1:0\nListen 127.0.0.2:0")).unwrap();
+        assert_eq!(listeners.count(), 2);
+        let addresses = listeners.addresses();
+        assert!(addresses.starts_with("127.0.0.1:") && addresses.contains(", 127.0.0.2:"), "{addresses}");
+        assert!(!addresses.contains(":0"), "the real ports are told: {addresses}");
+        let first = listeners.0[0].address;
+
+        let taken = config(&format!("Listen 127.0.0.3:0\nListen {first}"));
+        match Listeners::bind(&taken) {
+            Err(StartError::Listen { address, source }) => {
+                assert_eq!((address, source.kind()), (first, io::ErrorKind::AddrInUse));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_child_gets_descriptors_of_the_same_sockets() {
+        let listeners = Listeners::bind(&config("Listen 127.0.0.1:0")).unwrap();
+        let address = listeners.0[0].address;
+        let for_child = listeners.for_child().unwrap();
+        assert_eq!(for_child.len(), 1);
+        assert_eq!((for_child[0].0, for_child[0].2), (ListenerId(0), address));
+        assert!(!listeners.has_queued());
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        assert!(listeners.has_queued());
+        socket::accept(for_child[0].1.as_fd()).unwrap();
+        assert!(!listeners.has_queued());
+        listeners.shut();
+        assert!(std::net::TcpStream::connect(address).is_err(), "shut for the child's descriptor too");
+    }
+
     #[test]
     fn which_wildcards_take_ipv4() {
         let all = [

@@ -212,3 +212,87 @@ fn start(command: &str, stdin: BorrowedFd<'_>) -> io::Result<ChildPid> {
     let pid = i32::try_from(child.id()).ok().and_then(ChildPid::new);
     Ok(pid.expect("the kernel's numbers are positive and fit an int"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Options};
+    use std::io::Read;
+
+    fn config(text: &str) -> Config {
+        let text = format!("Listen 127.0.0.1:0\n{text}\n");
+        config::from_text("test", &text, &Options::default()).expect("a valid text").config
+    }
+
+    #[test]
+    fn files_are_opened_for_appending_and_for_their_group() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("error.log");
+        let config = config(&format!("ErrorLog {0}\nCustomLog {0} common", path.display()));
+        std::fs::write(&path, "before\n").unwrap();
+        let logs = Logs::open(&config).unwrap();
+        slog::error!(logs.logger(&config), "something happened");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("before\n") && text.ends_with("something happened\n"), "{text}");
+        assert_eq!(logs.for_child().len(), config.log_targets.len());
+        assert_eq!(logs.kept_by_child().len(), config.log_targets.len() + 1);
+        assert!(logs.error_log_apart(&config).is_some());
+
+        std::fs::remove_file(&path).unwrap();
+        drop(Logs::open(&config).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "nothing for others, no writing for the group: {mode:o}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_is_named() {
+        let config = config("ErrorLog /nonexistent/error.log");
+        let sentence = Logs::open(&config).unwrap_err().sentence();
+        assert_eq!(
+            sentence,
+            "cannot open log /nonexistent/error.log: No such file or directory; create the directory, or \
+             correct the path"
+        );
+    }
+
+    #[test]
+    fn a_program_that_keeps_ending_is_started_ever_later() {
+        let config = config("ErrorLog \"|true\"");
+        let mut logs = Logs::open(&config).unwrap();
+        assert_eq!(logs.deadline(), Some(Tick(0)), "it is to be started");
+        let pid = ChildPid::new(4711).unwrap();
+        for (now, want) in [(1_000, "100 ms"), (1_100, "200 ms"), (1_300, "400 ms")] {
+            // As if it had been started: the process itself is not the point here.
+            logs.targets.iter_mut().filter_map(|target| target.program.as_mut()).for_each(|program| {
+                program.pid = Some(pid);
+            });
+            assert_eq!(logs.deadline(), None);
+            let line = logs.reaped(pid, Death::Exited(0), Tick(now)).unwrap();
+            assert!(line.starts_with("log program \"true\" (pid 4711) ended with status 0"), "{line}");
+            assert!(line.ends_with(&format!("started again in {want}")), "{line}");
+        }
+        assert_eq!(logs.deadline(), Some(Tick(1_700)));
+        assert!(logs.start_programs(Tick(1_699)).is_empty(), "not yet");
+        assert_eq!(logs.reaped(ChildPid::new(5).unwrap(), Death::Exited(0), Tick(2_000)), None, "not ours");
+    }
+
+    #[test]
+    fn a_full_pipe_blocks_nobody_who_writes_errors() {
+        let (reader, writer) = fd::pipe().unwrap();
+        let own = File::from(own_writer(writer.as_fd()).unwrap());
+        let line = [b'x'; 4096];
+        let mut written = 0;
+        let full = loop {
+            match std::io::Write::write(&mut &own, &line) {
+                Ok(count) => written += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        drop((own, writer));
+        let mut read = Vec::new();
+        File::from(reader).read_to_end(&mut read).unwrap();
+        assert_eq!(read.len(), written);
+    }
+}

@@ -99,3 +99,59 @@ fn group(name: &str) -> Result<u32, StartError> {
         .map_err(|source| StartError::Accounts { directive: "Group", name: name.to_owned(), source })?
         .ok_or_else(|| StartError::Nobody { directive: "Group", name: name.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Options};
+
+    fn config(text: &str) -> Config {
+        let text = format!("Listen 127.0.0.1:0\n{text}\n");
+        config::from_text("test", &text, &Options::default()).expect("a valid text").config
+    }
+
+    #[test]
+    fn names_of_backends_become_addresses() {
+        let mut config = config("ProxyPass /a http://localhost:3000/\nProxyPass /b http://127.0.0.1:3001/");
+        backends(&mut config).unwrap();
+        for backend in &config.backends {
+            let Endpoint::Tcp { addresses, port, .. } = &backend.endpoint else { panic!("{backend:?}") };
+            assert!(!addresses.is_empty() && addresses.iter().all(|address| address.port() == *port));
+            assert!(addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_address_is_a_fault_that_names_the_line() {
+        let mut config = config("ProxyPass / http://no-such-host.invalid:3000/");
+        let sentence = backends(&mut config).unwrap_err().sentence();
+        assert!(sentence.contains("http://no-such-host.invalid:3000"), "{sentence}");
+        assert!(sentence.ends_with("; correct the name, or write an address"), "{sentence}");
+    }
+
+    #[test]
+    fn who_the_children_become() {
+        let own = |uid, gid, groups: &[u32]| Some(Identity { uid, gid, groups: groups.to_vec() });
+        for (text, is_root, want, noted) in [
+            ("", false, None, false),
+            ("User root", false, None, true),
+            ("", true, None, true),
+            ("User #4000000001\nGroup #77", true, own(4_000_000_001, 77, &[77]), false),
+            ("User root\nGroup #77", true, own(0, 77, &[]), true),
+        ] {
+            let descent = identity(&config(text), is_root).unwrap();
+            // Which supplementary groups a name has is the machine's business.
+            let got = descent.identity.map(|identity| (identity.uid, identity.gid));
+            assert_eq!(got, want.map(|identity| (identity.uid, identity.gid)), "{text:?}");
+            assert_eq!(descent.note.is_some(), noted, "{text:?}");
+        }
+        for (text, words) in [
+            ("User no-such-user", "User no-such-user: there is no such user"),
+            ("User root\nGroup no-such-group", "Group no-such-group: there is no such group"),
+            ("User #4000000001", "set Group"),
+        ] {
+            let sentence = identity(&config(text), true).unwrap_err().sentence();
+            assert!(sentence.contains(words), "{sentence}");
+        }
+    }
+}

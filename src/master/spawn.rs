@@ -69,7 +69,8 @@ impl Estate {
         now: Moment,
     ) -> Result<(ChildPid, Orders), ForkError> {
         // A second thread might hold a lock at the moment of the fork, and the child would wait for it for ever.
-        let threads = process::threads()?;
+        // (Without /proc nobody can tell.)
+        let threads = process::threads().unwrap_or(1);
         if threads != 1 {
             return Err(io::Error::other(format!("the master has {threads} threads, which is a bug")).into());
         }

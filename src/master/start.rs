@@ -14,12 +14,14 @@ use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::pidfile::{self, PidFile, Taken};
 use crate::master::resolve;
+use crate::master::signals;
 use crate::master::spawn::Estate;
 use crate::master::supervisor::Master;
 use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::sys::lock::Holder;
 use crate::sys::privilege::{self, Identity};
-use crate::sys::{fd, signal, time, title};
+use crate::sys::signal::SignalPipe;
+use crate::sys::{fd, process, signal, time, title};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -104,6 +106,15 @@ impl Home {
     fn serve(self, mut report: Report) -> Result<i32, StartError> {
         let apart = self.logs.error_log_apart(&self.config).is_some();
         let log = self.log.clone();
+        // From here on a signal finds the loop, and no PidFile is left behind.
+        let heard = signals::heard(process::has_controlling_terminal());
+        let signals = match SignalPipe::new(&heard) {
+            Ok(signals) => signals,
+            Err(source) => {
+                let error = StartError::System { what: "watch for signals", source };
+                return refuse(error, &mut report, apart.then_some(&log));
+            }
+        };
         let pid_file = match self.take_pid_file() {
             Ok(pid_file) => pid_file,
             Err(error) => return refuse(error, &mut report, apart.then_some(&log)),
@@ -130,7 +141,7 @@ impl Home {
         let estate = Estate { identity: self.identity, board, logs: self.logs, log: self.log };
         let now: Tick = time::now().tick();
         let generation = Generation::new(generation::FIRST, self.config, self.listeners, now);
-        Master::new(estate, generation, pid_file, report)?.run()
+        Master::new(estate, generation, pid_file, report, signals)?.run()
     }
 
     fn take_pid_file(&self) -> Result<Option<PidFile>, StartError> {
@@ -256,4 +267,37 @@ fn needs(config: &Config) -> [(String, u64); 2] {
         // While it forks, the master holds a second descriptor of each listener.
         (format!("the master of {slots} slots"), common + slots + listeners),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Options};
+
+    fn config(text: &str) -> Config {
+        config::from_text("test", text, &Options::default()).expect("a valid text").config
+    }
+
+    #[test]
+    fn how_many_descriptors_are_needed() {
+        let text = "Listen 127.0.0.1:0\nListen 127.0.0.1:1\nServerLimit 4\n";
+        let event = config(&format!("MPM event\n{text}ThreadsPerChild 10\nMaxRequestWorkers 40\n"));
+        let [(child, of_child), (master, of_master)] = needs(&event);
+        let logs = 2 * event.log_targets.len() as u64;
+        assert_eq!((child.as_str(), of_child), ("a child of 10 threads", 24 + 2 + logs + 20));
+        assert_eq!((master.as_str(), of_master), ("the master of 8 slots", 24 + 2 + logs + 8 + 2));
+        let prefork = config(&format!("MPM prefork\n{text}MaxRequestWorkers 4\n"));
+        assert_eq!(needs(&prefork)[0], ("a child".to_owned(), 24 + 2 + logs + 2));
+    }
+
+    #[test]
+    fn only_our_own_run_directory_is_made() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let ours = home.path().join("ostler/ostler.pid");
+        let other = home.path().join("typo/ostler.pid");
+        make_run_directory(&ours);
+        make_run_directory(&other);
+        assert!(ours.parent().is_some_and(Path::is_dir));
+        assert!(!other.parent().is_some_and(Path::exists), "a misspelt path must not become a directory");
+    }
 }

@@ -96,7 +96,7 @@ pub struct Master {
 }
 
 impl Master {
-    /// A master that has no child yet. From here on signals are heard by its loop.
+    /// A master that has no child yet.
     ///
     /// # Errors
     /// If no descriptor is left.
@@ -105,11 +105,10 @@ impl Master {
         generation: Generation,
         pid_file: Option<PidFile>,
         report: Report,
+        mut signals: SignalPipe,
     ) -> Result<Self, StartError> {
         let fault = |source| StartError::System { what: "watch for signals", source };
         let poll = Poll::new().map_err(fault)?;
-        let heard = signals::heard(process::has_controlling_terminal());
-        let mut signals = SignalPipe::new(&heard).map_err(fault)?;
         poll.registry().register(signals.source(), SIGNALS, Interest::READABLE).map_err(fault)?;
         let slots = generation.config.limits.slots();
         Ok(Self {
@@ -444,7 +443,8 @@ impl Master {
             return;
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        if let Phase::Starting { .. } = self.phase {
+        let is_starting = matches!(self.phase, Phase::Starting { .. });
+        if is_starting || (self.phase == Phase::Gathering && self.report.is_awaited()) {
             self.fail(StartError::CalledOff { signal: name }, now);
         } else if graceful {
             let timeout = self.generation.config.graceful_shutdown_timeout;

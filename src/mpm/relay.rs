@@ -746,6 +746,10 @@ impl Conn {
             self.drop_link(&mut active, child);
             child.leave_place(self, &active);
             if !tunnel {
+                if active.exchange.ends_by_close() {
+                    // An orderly close would make what the client has got look whole.
+                    let _ = socket::reset_on_close(self.client.as_fd());
+                }
                 active.exchange.cut();
             }
             child.record(self, &active, false, now);

@@ -94,7 +94,8 @@ pub enum Posted {
     Gone,
 }
 
-struct Slot<T> {
+/// A connection and its state word.
+pub(super) struct Slot<T> {
     word: AtomicU64,
     /// A worker row reserved for this connection while it waited, plus 1; 0 is none.
     granted: AtomicU32,

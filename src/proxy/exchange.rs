@@ -489,6 +489,12 @@ impl Exchange {
         self.stage == Stage::Over
     }
 
+    /// Whether the response has begun, and only the end of the connection tells the client where it ends.
+    #[must_use]
+    pub fn ends_by_close(&self) -> bool {
+        self.record.status != 0 && self.encoding == Encoding::UntilClose
+    }
+
     /// Whether bytes pass as they are.
     #[must_use]
     pub fn is_tunnel(&self) -> bool {

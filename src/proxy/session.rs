@@ -218,6 +218,12 @@ impl Session {
         self.enter(Phase::Linger, now);
     }
 
+    /// Whether a client that goes on sending has had its time.
+    #[must_use]
+    pub fn has_lingered(&self, now: Tick) -> bool {
+        self.phase == Phase::Linger && now >= self.since.after(LINGER)
+    }
+
     /// When the connection has to be looked at if nothing happens, and why.
     ///
     /// `connect` and `silence` are the backend's connect time-out and time-out; `idle_until` is when an idle

@@ -187,6 +187,15 @@ pub fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&fd).shutdown(Shutdown::Write)
 }
 
+/// Has the close of this connection reset it instead of ending it in order: the other side must not take what it
+/// has got for the whole.
+///
+/// # Errors
+/// None that matters: the close is orderly then.
+pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO))
+}
+
 /// Our own end's address: for a listener on port 0, the port that the kernel chose.
 ///
 /// # Errors

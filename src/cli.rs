@@ -207,7 +207,7 @@ pub enum Wish {
         hosts: bool,
     },
     /// Print the configuration that stands for the flags.
-    PrintConfig(Source),
+    PrintConfig(OneLiner),
     /// Serve.
     Start {
         /// What to read.
@@ -251,14 +251,18 @@ pub enum Source {
     /// From a file.
     File(ConfigFile),
     /// From `--listen`, `--to` and `--mpm`.
-    OneLiner {
-        /// `--listen`, as written.
-        listen: String,
-        /// `--to`, as written.
-        to: String,
-        /// `--mpm`, or event.
-        mpm: Mpm,
-    },
+    OneLiner(OneLiner),
+}
+
+/// A proxy without a file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OneLiner {
+    /// `--listen`, as written.
+    pub listen: String,
+    /// `--to`, as written.
+    pub to: String,
+    /// `--mpm`, or event.
+    pub mpm: Mpm,
 }
 
 /// A configuration file, and what the command line adds to it.
@@ -333,16 +337,12 @@ impl Cli {
         let foreground = self.foreground || orders.foreground || self.listen.is_some();
         let (test, hosts, print_config) = (self.test, self.hosts || orders.hosts, self.print_config);
         let source = self.source();
-        if print_config {
-            return Ok(Wish::PrintConfig(source));
-        }
-        if test || hosts {
-            return Ok(Wish::Check { source, hosts });
-        }
-        match (order, source) {
-            (Some(OrderWord::Stop | OrderWord::GracefulStop), Source::File(file)) => Ok(Wish::Stop(file)),
-            (_, source) => Ok(Wish::Start { source, foreground }),
-        }
+        Ok(match (order, source) {
+            (_, Source::OneLiner(flags)) if print_config => Wish::PrintConfig(flags),
+            (_, source) if test || hosts => Wish::Check { source, hosts },
+            (Some(OrderWord::Stop | OrderWord::GracefulStop), Source::File(file)) => Wish::Stop(file),
+            (_, source) => Wish::Start { source, foreground },
+        })
     }
 
     fn refuse_what_we_have_not(&self) -> Result<(), clap::Error> {
@@ -411,7 +411,9 @@ impl Cli {
     fn source(self) -> Source {
         let mpm = self.mpm.map(|word| word.0);
         match (self.listen, self.to) {
-            (Some(listen), Some(to)) => Source::OneLiner { listen, to, mpm: mpm.unwrap_or(Mpm::Event) },
+            (Some(listen), Some(to)) => {
+                Source::OneLiner(OneLiner { listen, to, mpm: mpm.unwrap_or(Mpm::Event) })
+            }
             _ => Source::File(ConfigFile {
                 mpm,
                 before: self.before,
@@ -472,7 +474,7 @@ mod tests {
     #[test]
     fn flags_become_wishes() {
         let default = ConfigFile { path: DEFAULT_CONFIG.into(), ..ConfigFile::default() };
-        let one = Source::OneLiner {
+        let one = OneLiner {
             listen: "127.0.0.1:8080".to_owned(),
             to: "http://127.0.0.1:3000".to_owned(),
             mpm: Mpm::Prefork,
@@ -500,7 +502,7 @@ mod tests {
             ),
             (
                 "--listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm prefork",
-                Wish::Start { source: one.clone(), foreground: true },
+                Wish::Start { source: Source::OneLiner(one.clone()), foreground: true },
             ),
             (
                 "--listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm prefork --print-config",

@@ -63,7 +63,7 @@ fn grant(wish: Wish) -> Result<ExitCode, Failure> {
     match wish {
         Wish::Tell(facts) => say(&facts.into_iter().map(answer).collect::<String>()),
         Wish::Check { source, hosts } => check(&source, hosts),
-        Wish::PrintConfig(source) => print_config(&source),
+        Wish::PrintConfig(flags) => say(&reading::text(&flags)?),
         Wish::Start { source, foreground } => start(&source, foreground),
         Wish::Stop(file) => stop(file),
         Wish::Status(board) => show_status(board),
@@ -90,18 +90,11 @@ fn check(source: &Source, hosts: bool) -> Result<ExitCode, Failure> {
     say(&format!("{hosts}{}", answers::what_holds(&config)))
 }
 
-fn print_config(source: &Source) -> Result<ExitCode, Failure> {
-    match source {
-        Source::OneLiner { listen, to, mpm } => say(&reading::text(listen, to, *mpm)?),
-        Source::File(file) => Err(Failure::Sentence(format!("{} is the configuration", file.path.display()))),
-    }
-}
-
 fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
     let loaded = read(source)?;
     let config_path = match source {
         Source::File(file) => Some(absolute(&file.path)),
-        Source::OneLiner { .. } => None,
+        Source::OneLiner(_) => None,
     };
     // Where the error log is the terminal, the notes come by that road.
     let log = &loaded.config.log_targets[loaded.config.error_log.index()];

@@ -1,7 +1,6 @@
 //! From a [`Source`] to a configuration: asks the machine for what the text alone cannot tell.
 
-use super::{ConfigFile, Source};
-use crate::config::model::Mpm;
+use super::{ConfigFile, OneLiner, Source};
 use crate::config::{self, Faults, Loaded, Options};
 use crate::sys::privilege;
 use std::fs;
@@ -17,7 +16,7 @@ const RUN_DIR: &str = "/run/ostler";
 pub fn read(source: &Source) -> Result<Loaded, Faults> {
     match source {
         Source::File(file) => read_file(file),
-        Source::OneLiner { listen, to, mpm } => without_a_file("the command line", &text(listen, to, *mpm)?),
+        Source::OneLiner(flags) => without_a_file("the command line", &text(flags)?),
     }
 }
 
@@ -25,8 +24,8 @@ pub fn read(source: &Source) -> Result<Loaded, Faults> {
 ///
 /// # Errors
 /// What is wrong with their values.
-pub fn text(listen: &str, to: &str, mpm: Mpm) -> Result<String, Faults> {
-    config::one_liner(listen, to, Some(mpm))
+pub fn text(flags: &OneLiner) -> Result<String, Faults> {
+    config::one_liner(&flags.listen, &flags.to, Some(flags.mpm))
 }
 
 /// Reads a text that is in no file. Nothing has a place by default then: what the text does not name is not
@@ -81,15 +80,15 @@ fn run_dir(root: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ConfigFile;
+    use crate::config::model::Mpm;
 
     #[test]
     fn what_is_in_no_file_writes_no_file() {
-        let source = Source::OneLiner {
+        let source = Source::OneLiner(OneLiner {
             listen: "127.0.0.1:8080".to_owned(),
             to: "http://127.0.0.1:3000".to_owned(),
             mpm: Mpm::Prefork,
-        };
+        });
         let config = read(&source).unwrap_or_else(|faults| panic!("{faults}")).config;
         assert_eq!((config.mpm, config.pid_file, config.scoreboard_file), (Mpm::Prefork, None, None));
     }

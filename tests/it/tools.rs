@@ -106,3 +106,16 @@ fn a_second_start_says_that_it_runs_and_succeeds() {
     let none = ostler(&["-k", "stop", "-f", &daemon.home().config().to_string_lossy()]);
     assert!(none.code == Some(0) && none.stdout.contains("not running"), "{none:?}");
 }
+
+#[test]
+fn the_configuration_in_the_readme_loads_without_a_complaint() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
+    let (_, rest) = readme.split_once("```apache\n").expect("the README has a configuration");
+    let (text, _) = rest.split_once("```").expect("a block ends");
+    let home = Home::new();
+    let config = home.write(text).to_string_lossy().into_owned();
+    let run = ostler(&["-t", "-f", &config]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
+    assert!(run.stdout.contains("event: 6 children x 25 threads = 150 workers"), "{run:?}");
+}

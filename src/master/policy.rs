@@ -214,7 +214,8 @@ pub fn decide(census: &Census, limits: &Limits, pace: Pace, now: Tick) -> (Decis
         None => since.after(STEP),
     });
     let step_ends = pace.step.map(|begin| begin.after(STEP));
-    let retires_at = pace.surplus.map(|since| since.after(STEP));
+    // Nobody is sent away while others are still starting.
+    let retires_at = pace.surplus.map(|since| since.max(pace.step.unwrap_or(since)).after(STEP));
     let deadlines = [forks_at, step_ends, retires_at, pace.limit.deadline(), pace.slots.deadline()];
     // One that has come and could not be used must not spin.
     let again = deadlines.into_iter().flatten().min().map(|at| at.max(Tick(now.0 + 1)));
@@ -429,6 +430,19 @@ mod tests {
         assert_eq!(look(3, 75, 3500), Action::Nothing);
         assert_eq!(look(4, 76, 4000), Action::Nothing, "the band was reached in between");
         assert_eq!(look(4, 76, 5000), Action::Retire(1));
+    }
+
+    #[test]
+    fn a_surplus_that_must_wait_for_a_step_is_not_asked_about_in_vain() {
+        let mut pace = Pace::SLOW;
+        assert_eq!(ask(&census(2, 0, 50), &mut pace, 0), Action::Fork(1));
+        let surplus = Census { active: 5, starting: 1, busy: 0, idle: 125, free_slots: 7 };
+        for (now, again) in [(10, 1_000), (500, 1_000), (999, 1_000)] {
+            let (decision, next) = decide(&surplus, &LIMITS, pace, Tick(now));
+            pace = next;
+            assert_eq!((decision.action, decision.again), (Action::Nothing, Some(Tick(again))));
+        }
+        assert_eq!(ask(&surplus, &mut pace, 1_010), Action::Retire(1));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! As many children as there should be, and all of them alive: what the master does in each turn of its loop.
 
 use crate::clock::{Moment, Tick};
-use crate::ids::ChildPid;
-use crate::ids::SlotIndex;
+use crate::ids::{ChildPid, SlotIndex};
 use crate::master::children::{Child, Stage, Why};
 use crate::master::deaths::span;
 use crate::master::policy::{self, Action, Census, Report};
@@ -133,7 +132,7 @@ impl Master {
             }
         }
         // A fork that was refused has a time of its own.
-        earliest([decision.again, self.refusals.waits(tick)]).into_deadline()
+        [decision.again, self.refusals.waits(tick)].into_iter().flatten().min()
     }
 
     /// What the spare arithmetic counts: children of this generation that are not leaving. An heir that starts
@@ -254,16 +253,5 @@ impl Master {
                 info!(log, "the scoreboard has had room for new children again, after {}", span(lasted));
             }
         }
-    }
-}
-
-/// `None` instead of "never".
-trait IntoDeadline {
-    fn into_deadline(self) -> Option<Tick>;
-}
-
-impl IntoDeadline for Tick {
-    fn into_deadline(self) -> Option<Tick> {
-        (self != Self::NEVER).then_some(self)
     }
 }

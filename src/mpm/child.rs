@@ -187,6 +187,10 @@ impl Child {
             inheritance;
         if let Some(identity) = &identity {
             privilege::become_identity(identity)?;
+            if config.core_dump_directory.is_some() {
+                // A change of user takes the right to leave a core away.
+                privilege::allow_core_dumps()?;
+            }
         }
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;

@@ -32,7 +32,8 @@ pub struct Doors {
 
 #[derive(Debug)]
 struct Inner {
-    doors: Vec<Door>,
+    /// By place; `None` once closed.
+    doors: Vec<Option<Door>>,
     epoll: RawFd,
     watched: bool,
     pause: Duration,
@@ -45,6 +46,8 @@ pub struct Door {
     pub fd: OwnedFd,
     /// Where it listens.
     pub local: SocketAddr,
+    /// Nobody else accepts here any more: what waits is ours to take before we leave.
+    pub last: bool,
 }
 
 /// A client that has just been accepted.
@@ -75,6 +78,7 @@ impl Doors {
     /// Not watched yet. `epoll` is the descriptor of the child's poll.
     #[must_use]
     pub fn new(doors: Vec<Door>, epoll: RawFd) -> Self {
+        let doors = doors.into_iter().map(Some).collect();
         Self {
             inner: Mutex::new(Inner { doors, epoll, watched: false, pause: PAUSE.0 }),
             shut: AtomicBool::new(true),
@@ -108,11 +112,13 @@ impl Doors {
             return Ok(());
         }
         for (place, door) in inner.doors.iter().enumerate() {
-            epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place))?;
+            if let Some(door) = door {
+                epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place))?;
+            }
         }
         inner.watched = true;
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
-        self.shut.store(inner.doors.is_empty(), Ordering::SeqCst);
+        self.shut.store(inner.are_closed(), Ordering::SeqCst);
         Ok(())
     }
 
@@ -120,7 +126,7 @@ impl Doors {
     pub fn shut(&self) {
         let mut inner = self.lock();
         if inner.watched {
-            for door in &inner.doors {
+            for door in inner.doors.iter().flatten() {
                 // It was added, and the descriptor is open: nothing can fail that matters.
                 let _ = epoll::delete(inner.epoll, door.fd.as_fd());
             }
@@ -132,14 +138,41 @@ impl Doors {
     /// Stops watching them and closes them, for ever (invariant 9: in this order).
     pub fn close(&self) {
         self.shut();
-        self.lock().doors.clear();
+        self.lock().doors.fill_with(|| None);
+        self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
+    }
+
+    /// Nobody else accepts at listener number `place` any more.
+    pub fn mark_last(&self, place: u32) {
+        if let Some(Some(door)) = self.lock().doors.get_mut(place as usize) {
+            door.last = true;
+        }
+    }
+
+    /// Nobody else accepts at any of them any more.
+    pub fn mark_all_last(&self) {
+        self.lock().doors.iter_mut().flatten().for_each(|door| door.last = true);
+    }
+
+    /// Whether nobody else accepts at listener number `place`.
+    #[must_use]
+    pub fn is_last(&self, place: u32) -> bool {
+        self.lock().doors.get(place as usize).is_some_and(|door| door.as_ref().is_some_and(|door| door.last))
+    }
+
+    /// Stops watching; closes for ever those at which somebody else accepts.
+    pub fn close_shared(&self) {
+        self.shut();
+        for door in &mut self.lock().doors {
+            *door = door.take().filter(|door| door.last);
+        }
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
     }
 
     /// Whether they have been closed.
     #[must_use]
     pub fn are_closed(&self) -> bool {
-        self.lock().doors.is_empty()
+        self.lock().are_closed()
     }
 
     /// How many there are.
@@ -151,12 +184,12 @@ impl Doors {
     /// Accepts one client at listener number `place`.
     pub fn accept(&self, place: u32, now: Tick) -> Came {
         let mut inner = self.lock();
-        let Some(door) = inner.doors.get(place as usize) else { return Came::Nobody };
+        let Some(Some(door)) = inner.doors.get(place as usize) else { return Came::Nobody };
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
                 if inner.watched {
-                    let listener: BorrowedFd<'_> = inner.doors[place as usize].fd.as_fd();
+                    let listener: BorrowedFd<'_> = door.fd.as_fd();
                     let moved = epoll::delete(inner.epoll, listener)
                         .and_then(|()| epoll::add_exclusive(inner.epoll, listener, token(place as usize)));
                     if moved.is_err() {
@@ -186,6 +219,12 @@ impl Doors {
         self.shut.store(true, Ordering::SeqCst);
         self.resume.store(now.after(inner.pause).0, Ordering::Relaxed);
         inner.pause = (inner.pause * 2).min(PAUSE.1);
+    }
+}
+
+impl Inner {
+    fn are_closed(&self) -> bool {
+        self.doors.iter().all(Option::is_none)
     }
 }
 

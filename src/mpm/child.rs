@@ -121,8 +121,6 @@ pub struct Child {
     /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
     pub idle_until: AtomicU64,
     leaving: AtomicBool,
-    /// Nobody else accepts on our listeners any more: what waits there is ours.
-    pub(super) last: AtomicBool,
     /// Threads that serve a connection (worker).
     serving: AtomicU32,
     /// An order to accept has come and not been carried out.
@@ -196,7 +194,7 @@ impl Child {
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, Source::Nudge.token())?;
         let leave = EventFd::new()?;
-        let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local }).collect();
+        let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local, last: false }).collect();
         let doors = Doors::new(doors, poll.as_raw_fd());
         let threads = config.limits.threads_per_child;
         let event = (config.mpm == Mpm::Event).then(|| {
@@ -247,7 +245,6 @@ impl Child {
             event,
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
-            last: AtomicBool::new(false),
             serving: AtomicU32::new(0),
             accept_all: AtomicBool::new(false),
             open: AtomicU32::new(0),
@@ -575,7 +572,9 @@ impl Child {
     /// that it closes. `last`: nobody else will accept what waits at our listeners.
     pub(super) fn begin_leaving(&self, grace: Duration, last: bool) {
         let now = self.read_clock();
-        self.last.store(last, Ordering::SeqCst);
+        if last {
+            self.doors.mark_all_last();
+        }
         self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
         if self.leaving.swap(true, Ordering::SeqCst) {
             return;

@@ -213,8 +213,8 @@ fn accept_what_waits(child: &Child, event: &Event, now: Moment, ready: &mut Vec<
 /// The child is leaving: takes what waits at its listeners if nobody else will, or what it may have been woken
 /// for, and closes them. Idle connections learn their new deadline.
 fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
-    let most = if child.last.load(Ordering::SeqCst) { child.config.listen_backlog } else { 1 };
     for place in 0..child.doors.count() {
+        let most = if child.doors.is_last(place) { child.config.listen_backlog } else { 1 };
         for _ in 0..most {
             let before = event.table.len();
             accept(child, event, place, now, ready);

@@ -29,6 +29,9 @@ pub enum Order {
     Accept,
     /// Answer with [`Word::Pong`] and this number.
     Ping(u32),
+    /// The listener at this place is given up, and nobody else accepts there any more: a child that is told to
+    /// drain after this takes what waits there first.
+    LastAt(u32),
 }
 
 /// What a child tells the master.
@@ -63,6 +66,7 @@ impl Order {
             Self::Stop => message(2, 0, 0),
             Self::Accept => message(3, 0, 0),
             Self::Ping(number) => message(4, number, 0),
+            Self::LastAt(place) => message(6, place, 0),
         }
     }
 
@@ -75,6 +79,7 @@ impl Order {
             (2, 0, 0) => Self::Stop,
             (3, 0, 0) => Self::Accept,
             (4, number, 0) => Self::Ping(number),
+            (6, place, 0) => Self::LastAt(place),
             _ => return None,
         })
     }
@@ -203,13 +208,14 @@ impl AsRawFd for Orders {
 mod tests {
     use super::*;
 
-    const ORDERS: [Order; 6] = [
+    const ORDERS: [Order; 7] = [
         Order::Drain { grace_ms: 5_000, deadline_ms: 60_000, last: false },
         Order::Drain { grace_ms: 0, deadline_ms: u32::MAX, last: true },
         Order::Stop,
         Order::Accept,
         Order::Ping(0),
         Order::Ping(u32::MAX),
+        Order::LastAt(3),
     ];
     const WORDS: [Word; 7] = [
         Word::Ready,

@@ -17,7 +17,6 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slog::{error, warn};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const ROW: WorkerIndex = WorkerIndex(0);
@@ -114,14 +113,12 @@ fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
     }
 }
 
-/// The next client of a child that leaves: what waits at its listeners if nobody else will take it, or the one
-/// that it may have been woken for.
+/// The next client of a child that leaves: what waits at a listener where nobody else will take it, or the one that
+/// it may have been woken for.
 fn leaving(child: &Child, scratch: &Scratch) -> Option<Conn> {
     for place in 0..child.doors.count() {
         if let Some(conn) = accept(child, place, scratch) {
-            if !child.last.load(Ordering::SeqCst) {
-                child.doors.close();
-            }
+            child.doors.close_shared();
             return Some(conn);
         }
     }
@@ -199,6 +196,7 @@ impl Interrupt for Master<'_> {
                 Heard::Message(order) => match order {
                     Order::Stop => return false,
                     Order::Accept => self.accept = true,
+                    Order::LastAt(place) => self.child.doors.mark_last(place),
                     Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: 0 }),
                     Order::Drain { grace_ms, last, .. } => {
                         self.leave(Duration::from_millis(u64::from(grace_ms)), last);

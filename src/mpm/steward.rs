@@ -127,6 +127,7 @@ impl Steward {
                 Heard::Message(order) => match order {
                     Order::Stop => return false,
                     Order::Accept => self.child.accept_what_waits(),
+                    Order::LastAt(place) => self.child.doors.mark_last(place),
                     Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() }),
                     Order::Drain { grace_ms, last, .. } => {
                         self.leave(Duration::from_millis(u64::from(grace_ms)), last);

@@ -146,9 +146,7 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
 fn leaving(child: &Child, row: WorkerIndex, tid: u32) -> Option<Conn> {
     for place in 0..child.doors.count() {
         if let Some(conn) = accept(child, place, row, tid) {
-            if !child.last.load(Ordering::SeqCst) {
-                child.doors.close();
-            }
+            child.doors.close_shared();
             return Some(conn);
         }
     }

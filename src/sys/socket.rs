@@ -21,6 +21,8 @@ pub struct ListenOptions {
     pub send_buffer: Option<u32>,
     /// SO_RCVBUF of accepted connections in bytes; `None` is the system's.
     pub receive_buffer: Option<u32>,
+    /// Another socket of ours listens on an overlapping address and has been [`share_port`]d for this bind.
+    pub beside: bool,
 }
 
 /// A socket that listens on `address`; accepted ones inherit TCP_NODELAY, SO_KEEPALIVE and the buffer sizes.
@@ -41,9 +43,45 @@ pub fn listen(address: &SocketAddr, options: &ListenOptions) -> io::Result<Owned
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes as usize)?;
     }
+    socket.set_reuse_port(options.beside)?;
     socket.bind(&SockAddr::from(*address))?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    if options.beside {
+        socket.set_reuse_port(false)?;
+    }
     Ok(socket.into())
+}
+
+/// Lets another socket of ours that says so too ([`ListenOptions::beside`]) be bound to an overlapping address, or
+/// no longer.
+///
+/// # Errors
+/// None that a listener of ours can meet.
+pub fn share_port(listener: BorrowedFd<'_>, share: bool) -> io::Result<()> {
+    SockRef::from(&listener).set_reuse_port(share)
+}
+
+/// Gives a listener that is open already another backlog and other buffers, for connections to come.
+///
+/// # Errors
+/// EINVAL if it does not listen any more.
+pub fn adjust_listener(listener: BorrowedFd<'_>, options: &ListenOptions) -> io::Result<()> {
+    let socket = SockRef::from(&listener);
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))
+}
+
+/// Makes a listener hear new connections again after [`drop_new_connections`].
+///
+/// # Errors
+/// ENOENT if it was not deaf.
+pub fn hear_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&listener).detach_filter()
 }
 
 /// The next connection of `listener`, and who is at its other end.
@@ -263,8 +301,13 @@ mod tests {
     use crate::sys::poll::{self, Seen, Wish};
     use std::os::fd::AsFd;
 
-    const OPTIONS: ListenOptions =
-        ListenOptions { backlog: 16, any_family: false, send_buffer: None, receive_buffer: None };
+    const OPTIONS: ListenOptions = ListenOptions {
+        backlog: 16,
+        any_family: false,
+        send_buffer: None,
+        receive_buffer: None,
+        beside: false,
+    };
 
     fn until(fd: &OwnedFd, write: bool) {
         let wish = Wish { fd: fd.as_fd(), read: !write, write };

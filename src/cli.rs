@@ -175,16 +175,14 @@ impl ValueEnum for MpmWord {
     }
 }
 
-/// What may stand behind `-k`. The orders that need a reload are known, so that they can be refused by a
-/// sentence and not as a spelling mistake.
+/// What may stand behind `-k`. Those that this version lacks are known, so that they can be refused by a sentence
+/// and not as a spelling mistake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum OrderWord {
     Start,
     Stop,
     GracefulStop,
-    #[value(hide = true)]
     Restart,
-    #[value(hide = true)]
     Graceful,
     #[value(hide = true)]
     Reload,
@@ -217,6 +215,13 @@ pub enum Wish {
     },
     /// `-k stop`, `-k graceful-stop`: tell the running daemon of this configuration to stop.
     Stop(ConfigFile),
+    /// `-k graceful`, `-k restart`: have the running daemon of this configuration reload; start it if none runs.
+    Reload {
+        /// What to read.
+        file: ConfigFile,
+        /// If it is to be started: stay in the foreground.
+        foreground: bool,
+    },
     /// `ostler status`.
     Status(Board),
     /// `ostler demo`.
@@ -252,6 +257,22 @@ pub enum Source {
     File(ConfigFile),
     /// From `--listen`, `--to` and `--mpm`.
     OneLiner(OneLiner),
+}
+
+impl Source {
+    /// The same, wherever the process may go.
+    #[must_use]
+    pub fn absolute(&self) -> Self {
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        match self {
+            Self::File(file) => Self::File(ConfigFile {
+                path: whole(&file.path),
+                server_root: file.server_root.as_deref().map(whole),
+                ..file.clone()
+            }),
+            Self::OneLiner(flags) => Self::OneLiner(flags.clone()),
+        }
+    }
 }
 
 /// A proxy without a file.
@@ -341,19 +362,24 @@ impl Cli {
             (_, Source::OneLiner(flags)) if print_config => Wish::PrintConfig(flags),
             (_, source) if test || hosts => Wish::Check { source, hosts },
             (Some(OrderWord::Stop | OrderWord::GracefulStop), Source::File(file)) => Wish::Stop(file),
+            (Some(OrderWord::Restart | OrderWord::Graceful | OrderWord::Reload), Source::File(file)) => {
+                Wish::Reload { file, foreground }
+            }
             (_, source) => Wish::Start { source, foreground },
         })
     }
 
     fn refuse_what_we_have_not(&self) -> Result<(), clap::Error> {
         match self.order {
-            None | Some(OrderWord::Start | OrderWord::Stop | OrderWord::GracefulStop) => {}
-            Some(OrderWord::Restart | OrderWord::Graceful | OrderWord::Reload) => {
-                return Err(refuse(
-                    "this version cannot reload a running daemon yet; check the new file with -t, then use \
-                     -k graceful-stop and -k start",
-                ));
-            }
+            None
+            | Some(
+                OrderWord::Start
+                | OrderWord::Stop
+                | OrderWord::GracefulStop
+                | OrderWord::Restart
+                | OrderWord::Graceful
+                | OrderWord::Reload,
+            ) => {}
             Some(OrderWord::Upgrade) => {
                 return Err(refuse(
                     "this version cannot upgrade a running daemon yet; use -k graceful-stop and start the new \
@@ -490,6 +516,8 @@ mod tests {
             ("-X", Wish::Start { source: Source::File(default), foreground: true }),
             ("-f x -k stop", Wish::Stop(file("x"))),
             ("-f x -k graceful-stop", Wish::Stop(file("x"))),
+            ("-f x -k graceful", Wish::Reload { file: file("x"), foreground: false }),
+            ("-f x -k restart -X", Wish::Reload { file: file("x"), foreground: true }),
             ("-tfx", Wish::Check { source: Source::File(file("x")), hosts: false }),
             ("-tS -f x", Wish::Check { source: Source::File(file("x")), hosts: true }),
             ("-t -DDUMP_VHOSTS -f x", Wish::Check { source: Source::File(file("x")), hosts: true }),
@@ -526,8 +554,6 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_refused_with_a_sentence() {
         for (line, part) in [
-            ("-k restart", "cannot reload"),
-            ("-k graceful", "cannot reload"),
             ("-k upgrade", "cannot upgrade"),
             ("-k status", "ostler status"),
             ("-k halt", "invalid value 'halt'"),

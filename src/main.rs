@@ -5,8 +5,9 @@ use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading}
 use ostler::config::model::{Config, LogTarget, Mpm};
 use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
+use ostler::master::control::Reloaded;
 use ostler::master::error::cause;
-use ostler::master::{self, StartError, Startup, control};
+use ostler::master::{self, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::{status, sys};
 use std::error::Error;
@@ -66,6 +67,7 @@ fn grant(wish: Wish) -> Result<ExitCode, Failure> {
         Wish::PrintConfig(flags) => say(&reading::text(&flags)?),
         Wish::Start { source, foreground } => start(&source, foreground),
         Wish::Stop(file) => stop(file),
+        Wish::Reload { file, foreground } => reload(file, foreground),
         Wish::Status(board) => show_status(board),
         Wish::Demo { mpm, port, print_config: true } => say(&demo::shown_config(mpm, port)),
         Wish::Demo { mpm, port, print_config: false } => run_demo(mpm, port),
@@ -101,7 +103,9 @@ fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
     if *log != LogTarget::Stderr {
         tell(&rendered(&loaded.notes));
     }
-    serve(loaded, config_path, foreground, None)
+    // The daemon leaves the working directory that relative paths begin in.
+    let again = source.absolute();
+    serve(loaded, config_path, foreground, None, Reader::new(move || reading::read(&again)))
 }
 
 /// Becomes the daemon, or starts it and returns.
@@ -110,9 +114,10 @@ fn serve(
     config_path: Option<PathBuf>,
     foreground: bool,
     greeting: Option<String>,
+    reader: Reader,
 ) -> Result<ExitCode, Failure> {
     let notes = loaded.notes.iter().map(ToString::to_string).collect();
-    let startup = Startup { config: loaded.config, config_path, foreground, notes, greeting };
+    let startup = Startup { config: loaded.config, config_path, foreground, notes, greeting, reader };
     match master::run(startup) {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED))),
         // As httpd's -k start; who wants it in the foreground has not got what it asked for.
@@ -126,6 +131,23 @@ fn stop(file: ConfigFile) -> Result<ExitCode, Failure> {
     let config = read_of_daemon(file)?;
     match control::stop(config.pid_file.as_deref(), config.graceful_shutdown_timeout) {
         Ok(stopped) => say(&format!("{stopped}\n")),
+        Err(error) => Err(Failure::Sentence(error.to_string())),
+    }
+}
+
+/// `-k graceful` and `-k restart`. A configuration with a fault is refused before anybody is disturbed.
+fn reload(file: ConfigFile, foreground: bool) -> Result<ExitCode, Failure> {
+    let source = Source::File(file);
+    let config = read(&source)?.config;
+    match control::reload(config.pid_file.as_deref(), config.scoreboard_file.as_deref()) {
+        Ok(Reloaded::Serving(text)) => say(&format!("{text}\n")),
+        Ok(Reloaded::Unseen(pid)) => say(&format!(
+            "ostler (pid {pid}) has been told to reload; its error log tells what comes of it\n"
+        )),
+        Ok(Reloaded::NoneRuns) => {
+            say("ostler is not running, trying to start it\n")?;
+            start(&source, foreground)
+        }
         Err(error) => Err(Failure::Sentence(error.to_string())),
     }
 }
@@ -158,9 +180,11 @@ fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
     let place = demo::choose_port(port).map_err(cannot(format!("listen on 127.0.0.1:{port}")))?;
     let origin = Origin::start().map_err(cannot("start the demo's origin".to_owned()))?;
     let origin_address: SocketAddr = origin.address();
-    let loaded = reading::without_a_file(demo::NAME, &demo::config_text(mpm, place.address, origin_address))?;
+    let text = demo::config_text(mpm, place.address, origin_address);
+    let loaded = reading::without_a_file(demo::NAME, &text)?;
+    let reader = Reader::new(move || reading::without_a_file(demo::NAME, &text));
     let greeting = demo::greeting(mpm, place, port, origin_address);
-    serve(loaded, None, true, Some(greeting))
+    serve(loaded, None, true, Some(greeting), reader)
 }
 
 /// Reads the configuration for somebody who wants to serve or to check; where there is none and none was named,

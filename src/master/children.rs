@@ -32,6 +32,8 @@ pub enum Why {
     Surplus,
     /// The server stops.
     Stop,
+    /// A generation with a newer configuration serves in its place, or it was not to be after all.
+    Reload,
     /// It said so itself: somebody sent it TERM, or its requests were used up before an heir was ready.
     Itself,
 }

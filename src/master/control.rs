@@ -1,4 +1,4 @@
-//! `-k stop` and `-k graceful-stop`: finding the running master and waiting until it is gone.
+//! `-k stop`, `-k graceful` and their like: finding the running master, telling it, and waiting for the outcome.
 //!
 //! The master is whoever holds the lock on the PidFile; the number written in it is for people and scripts.
 
@@ -6,17 +6,34 @@ use crate::ids::ChildPid;
 use crate::master::deaths::span;
 use crate::master::error::cause;
 use crate::master::pidfile;
+use crate::scoreboard::snapshot::Snapshot;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process;
 use crate::sys::signal::Signal;
+use crate::sys::time;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is waited beyond GracefulShutdownTimeout: for the ladder of the stop, down to SIGKILL.
 const BEYOND: Duration = Duration::from_secs(15);
+
+/// How long the outcome of a reload is waited for, and how often it is looked for.
+const OUTCOME: Duration = Duration::from_secs(120);
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// What came of a reload.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Reloaded {
+    /// The new configuration is in force: `serving generation 5 (12 ms)`.
+    Serving(String),
+    /// It has been asked for; without a scoreboard file nobody but the error log tells what came of it.
+    Unseen(ChildPid),
+    /// Nobody runs.
+    NoneRuns,
+}
 
 /// What came of it, to be printed.
 #[derive(Debug, Eq, PartialEq)]
@@ -55,6 +72,21 @@ pub enum ControlError {
         /// Why.
         source: io::Error,
     },
+    /// It goes on with the old configuration.
+    Refused {
+        /// The first fault.
+        fault: String,
+    },
+    /// It has ended meanwhile.
+    Ended {
+        /// The master.
+        pid: ChildPid,
+    },
+    /// It has not said what came of the reload.
+    NoOutcome {
+        /// The master.
+        pid: ChildPid,
+    },
     /// It still runs.
     StillThere {
         /// The master.
@@ -76,6 +108,17 @@ impl fmt::Display for ControlError {
             Self::Signal { pid, source } => {
                 write!(f, "cannot signal ostler (pid {pid}): {}; run this as its owner", cause(source))
             }
+            Self::Refused { fault } => {
+                write!(f, "reload refused, the server goes on as before: {fault}; its error log has the rest")
+            }
+            Self::Ended { pid } => {
+                write!(f, "ostler (pid {pid}) has ended before the reload was done; its error log tells why")
+            }
+            Self::NoOutcome { pid } => write!(
+                f,
+                "ostler (pid {pid}) has not finished the reload within {}; its error log tells whom it waits for",
+                span(OUTCOME)
+            ),
             Self::StillThere { pid, waited } => write!(
                 f,
                 "ostler (pid {pid}) is still finishing requests after {}; kill -INT {pid} ends it at once",
@@ -94,30 +137,81 @@ impl std::error::Error for ControlError {}
 /// If it cannot be found, signalled or waited for.
 pub fn stop(pid_file: Option<&Path>, patience: Option<Duration>) -> Result<Stopped, ControlError> {
     let path = pid_file.ok_or(ControlError::NoPidFile)?;
-    let find =
-        || pidfile::master(path).map_err(|source| ControlError::PidFile { path: path.to_owned(), source });
-    let none_runs = || Ok(Stopped::NoneRuns(path.to_owned()));
-    let Some(pid) = find()? else { return none_runs() };
-    let watched = match process::watch(pid) {
-        Ok(watched) => watched,
-        Err(_) if !process::is_alive(pid) => return Ok(Stopped::Gone(pid)),
-        Err(source) => return Err(ControlError::Signal { pid, source }),
+    let (pid, watched) = match tell(path, Signal::SIGTERM)? {
+        Told::Nobody => return Ok(Stopped::NoneRuns(path.to_owned())),
+        Told::Gone(pid) => return Ok(Stopped::Gone(pid)),
+        Told::Master(pid, watched) => (pid, watched),
     };
-    // It held the lock after we began to watch: so the number was not somebody else's by then.
-    if find()? != Some(pid) {
-        return none_runs();
-    }
-    match process::kill(pid, Signal::SIGTERM) {
-        Err(_) if !process::is_alive(pid) => return Ok(Stopped::Gone(pid)),
-        Err(source) => return Err(ControlError::Signal { pid, source }),
-        Ok(()) => {}
-    }
     let limit = patience.map(|patience| patience + BEYOND);
     let wish = Wish { fd: watched.as_fd(), read: true, write: false };
     match poll::wait(&[wish], limit, &mut [Seen::default()]) {
         Ok(0) => Err(ControlError::StillThere { pid, waited: limit.unwrap_or_default() }),
         Ok(_) => Ok(Stopped::Gone(pid)),
         Err(source) => Err(ControlError::Signal { pid, source }),
+    }
+}
+
+/// Has the master that runs under `pid_file` reload, and waits for what comes of it, which is read from
+/// `scoreboard`. The configuration should have been checked before.
+///
+/// # Errors
+/// If it cannot be found or signalled, or refuses.
+pub fn reload(pid_file: Option<&Path>, scoreboard: Option<&Path>) -> Result<Reloaded, ControlError> {
+    let path = pid_file.ok_or(ControlError::NoPidFile)?;
+    let asked = time::wall_micros();
+    let (pid, watched) = match tell(path, Signal::SIGHUP)? {
+        Told::Nobody => return Ok(Reloaded::NoneRuns),
+        Told::Gone(pid) => return Err(ControlError::Ended { pid }),
+        Told::Master(pid, watched) => (pid, watched),
+    };
+    let Some(scoreboard) = scoreboard else { return Ok(Reloaded::Unseen(pid)) };
+    let begun = time::now();
+    while time::now().micros_since(begun) < OUTCOME.as_micros() as u64 {
+        // The outcome carries the time at which its reload began: an older one was under way before we asked.
+        let outcome = Snapshot::read(scoreboard).ok().and_then(|snapshot| snapshot.server.last_reload);
+        if let Some(outcome) = outcome.filter(|outcome| outcome.wall >= asked) {
+            return if outcome.done {
+                Ok(Reloaded::Serving(outcome.text))
+            } else {
+                Err(ControlError::Refused { fault: outcome.text })
+            };
+        }
+        let wish = Wish { fd: watched.as_fd(), read: true, write: false };
+        if poll::wait(&[wish], Some(GLANCE), &mut [Seen::default()]).is_ok_and(|count| count > 0) {
+            return Err(ControlError::Ended { pid });
+        }
+    }
+    Err(ControlError::NoOutcome { pid })
+}
+
+/// Whom a signal has reached.
+enum Told {
+    /// Nobody holds the PidFile.
+    Nobody,
+    /// The master has just ended.
+    Gone(ChildPid),
+    /// The master, with a descriptor that is readable once it has ended.
+    Master(ChildPid, OwnedFd),
+}
+
+/// Signals the master that holds the lock on `path`, and nobody else.
+fn tell(path: &Path, signal: Signal) -> Result<Told, ControlError> {
+    let find =
+        || pidfile::master(path).map_err(|source| ControlError::PidFile { path: path.to_owned(), source });
+    let Some(pid) = find()? else { return Ok(Told::Nobody) };
+    let watched = match process::watch(pid) {
+        Ok(watched) => watched,
+        Err(_) if !process::is_alive(pid) => return Ok(Told::Gone(pid)),
+        Err(source) => return Err(ControlError::Signal { pid, source }),
+    };
+    // It held the lock after we began to watch: so the number was not somebody else's by then.
+    if find()? != Some(pid) {
+        return Ok(Told::Nobody);
+    }
+    match process::kill(pid, signal) {
+        Err(_) if !process::is_alive(pid) => Ok(Told::Gone(pid)),
+        Err(source) => Err(ControlError::Signal { pid, source }),
+        Ok(()) => Ok(Told::Master(pid, watched)),
     }
 }
 
@@ -156,5 +250,6 @@ mod tests {
     #[test]
     fn without_a_pid_file_it_says_so() {
         assert!(matches!(stop(None, None), Err(ControlError::NoPidFile)));
+        assert!(matches!(reload(None, None), Err(ControlError::NoPidFile)));
     }
 }

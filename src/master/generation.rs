@@ -1,14 +1,19 @@
-//! What one reading of the configuration brings to life: its number, its configuration, its listeners.
+//! What one reading of the configuration brings to life: its number, its configuration, its listeners, its logs.
 //!
-//! There is one at a time until the issue on reload; then the old one stays until its last child is gone.
+//! One is current. Those before it stay, as [`Retired`], until their last child is gone.
 
 use crate::clock::Tick;
 use crate::config::model::{ChildLimits, Config, Mpm};
 use crate::ids;
+use crate::log::line::Module;
 use crate::master::backoff::Backoff;
 use crate::master::deaths::span;
 use crate::master::listeners::Listeners;
+use crate::master::logs::Logs;
 use crate::master::policy::{Limits, Pace};
+use crate::scoreboard::board::Facts;
+use crate::sys::privilege::Identity;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +37,12 @@ pub struct Generation {
     pub config: Arc<Config>,
     /// Where it listens; `None` once they are closed for good.
     pub listeners: Option<Listeners>,
+    /// The open logs.
+    pub logs: Logs,
+    /// The main error log, as this generation has it.
+    pub log: slog::Logger,
+    /// Who its children become.
+    pub identity: Option<Identity>,
     /// The bounds of the spare arithmetic.
     pub limits: Limits,
     /// The pace of the spare arithmetic.
@@ -51,13 +62,24 @@ pub struct Generation {
 impl Generation {
     /// A generation that has no child yet.
     #[must_use]
-    pub fn new(number: ids::Generation, config: Arc<Config>, listeners: Listeners, now: Tick) -> Self {
+    pub fn new(
+        number: ids::Generation,
+        config: Arc<Config>,
+        listeners: Listeners,
+        logs: Logs,
+        identity: Option<Identity>,
+        now: Tick,
+    ) -> Self {
+        let log = logger(&logs, &config);
         let limits = Limits::new(&config.limits);
         let initial = config.limits.start.min(limits.max_children).max(1);
         Self {
             number,
             config,
             listeners: Some(listeners),
+            logs,
+            log,
+            identity,
             limits,
             pace: Pace::SLOW,
             crashes: CRASHES,
@@ -68,6 +90,41 @@ impl Generation {
         }
     }
 
+    /// What the scoreboard's header tells of it.
+    pub fn with_facts<T>(
+        &self,
+        config_path: Option<&Path>,
+        wall_micros: u64,
+        tell: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
+        let limits = &self.config.limits;
+        let listeners =
+            self.listeners.as_ref().map(Listeners::addresses).unwrap_or_default().replace(", ", " ");
+        let version = format!("Ostler/{}", env!("CARGO_PKG_VERSION"));
+        tell(&Facts {
+            generation: self.number,
+            wall_micros,
+            mpm: self.config.mpm.name(),
+            version: &version,
+            server_name: &self.config.hosts[0].name,
+            config_path,
+            listeners: &listeners,
+            max_request_workers: limits.max_request_workers,
+            threads_per_child: limits.threads_per_child,
+            min_spare: limits.min_spare,
+            max_spare: limits.max_spare,
+            start_servers: limits.start,
+            extended: self.config.extended_status,
+        })
+    }
+
+    /// The master's title while this generation is the current one.
+    #[must_use]
+    pub fn title(&self, config_path: Option<&Path>) -> String {
+        let path = config_path.map_or_else(String::new, |path| format!(" {}", path.display()));
+        format!("ostler: master ({}, generation {}){path}", self.config.mpm.name(), self.number)
+    }
+
     /// How long idle kept-alive connections of a leaving child stay open: as long as their clients may expect,
     /// but not longer than [`GRACE`] or `at_most`.
     #[must_use]
@@ -76,6 +133,44 @@ impl Generation {
         let expected = hosts.map(|host| host.keep_alive.timeout).max().unwrap_or_default();
         expected.min(GRACE).min(at_most.unwrap_or(GRACE))
     }
+}
+
+/// A generation that another has taken the place of, until its last child is gone.
+#[derive(Debug)]
+pub struct Retired {
+    /// Its number.
+    pub number: ids::Generation,
+    /// What its children have promised their clients: how long idle connections stay open.
+    pub grace: Duration,
+    /// Its log programs, as long as its children may write to them.
+    pub logs: Logs,
+    /// Listeners that the one after it does not have; closed once nobody waits there.
+    pub vanished: Listeners,
+    /// How far it is.
+    pub step: Leaving,
+    /// When what is still under way is cut; `None` never.
+    pub deadline: Option<Tick>,
+}
+
+/// How far a retired generation has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leaving {
+    /// Its vanished listeners hear nothing new; its children go on accepting until this moment.
+    Settling(Tick),
+    /// Its children drain; when its vanished listeners are looked at next.
+    Draining(Tick),
+    /// They have been told to leave at once, and are killed at this moment.
+    Cut(Tick),
+}
+
+/// The error log of a configuration, with the driver's name in its lines.
+pub fn logger(logs: &Logs, config: &Config) -> slog::Logger {
+    let module = match config.mpm {
+        Mpm::Event => Module::MpmEvent,
+        Mpm::Worker => Module::MpmWorker,
+        Mpm::Prefork => Module::MpmPrefork,
+    };
+    logs.logger(config).new(slog::o!("module" => module.name()))
 }
 
 /// What the configuration amounts to, for the line that says that we serve.
@@ -135,10 +230,11 @@ mod tests {
         for (keep_alive, at_most, want) in
             [(2, None, 2), (600, None, 5), (600, Some(3), 3), (2, Some(30), 2), (5, Some(0), 0)]
         {
-            let text = format!("Listen 127.0.0.1:0\nKeepAliveTimeout {keep_alive}\n");
+            let text = format!("Listen 127.0.0.1:0\nErrorLog /dev/stderr\nKeepAliveTimeout {keep_alive}\n");
             let config = config::from_text("test", &text, &Options::default()).expect("a valid text").config;
             let listeners = Listeners::bind(&config).expect("port 0 is always free");
-            let generation = Generation::new(FIRST, Arc::new(config), listeners, Tick(0));
+            let logs = Logs::open(&config).expect("stderr is always open");
+            let generation = Generation::new(FIRST, Arc::new(config), listeners, logs, None, Tick(0));
             let grace = generation.grace(at_most.map(Duration::from_secs));
             assert_eq!(grace, Duration::from_secs(want), "KeepAliveTimeout {keep_alive}, {at_most:?}");
         }

@@ -1,4 +1,7 @@
 //! The listening sockets: one per address, made by the master, shared by all children.
+//!
+//! Over a reload a socket whose line stays is kept, with its port and with what waits in it; new ones are bound
+//! beside the old, and those that vanish are left open until nobody waits there any more.
 
 use crate::config::model::{Config, Listen};
 use crate::ids::ListenerId;
@@ -17,6 +20,10 @@ use std::time::Duration;
 pub struct Listener {
     /// Its place in `Config::listen`.
     pub id: ListenerId,
+    /// The line that asked for it.
+    listen: Listen,
+    /// An IPv6 wildcard that takes IPv4 clients too.
+    any_family: bool,
     /// The socket.
     pub fd: OwnedFd,
     /// Where it is really bound: with the port that the kernel chose, where the configuration said 0.
@@ -24,7 +31,7 @@ pub struct Listener {
 }
 
 /// All addresses of a generation, in the order of the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Listeners(Vec<Listener>);
 
 impl Listeners {
@@ -33,14 +40,71 @@ impl Listeners {
     /// # Errors
     /// For the first that cannot be bound; those before it are closed again.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
-        let bind = |(index, listen): (usize, &Listen)| {
+        Self::bind_beside(config, &[])
+    }
+
+    /// Binds every `Listen` of `config`, or none; takes a second descriptor of those that `open` holds for the same
+    /// line already. What `open` holds stays as it is.
+    ///
+    /// # Errors
+    /// For the first that cannot be bound; those bound before it are closed again.
+    pub fn bind_beside(config: &Config, open: &[&Listener]) -> Result<Self, StartError> {
+        let mut free: Vec<&Listener> = open.to_vec();
+        let mut bind = |(index, listen): (usize, &Listen)| {
             let id = ListenerId(u32::try_from(index).expect("a file has no 4 billion lines"));
-            let fd = bind_one(listen, config)
-                .map_err(|source| StartError::Listen { address: listen.address, source })?;
+            let options = options(listen, config);
+            let any_family = options.any_family;
+            let same = |old: &&Listener| old.listen == *listen && old.any_family == any_family;
+            let known = free.iter().position(same).map(|place| free.swap_remove(place));
+            let fd = match known {
+                Some(known) => known.fd.try_clone(),
+                None => bind_one(listen, options, open),
+            };
+            let fd = fd.map_err(|source| StartError::Listen { address: listen.address, source })?;
+            if known.is_some() {
+                // It listens; what it can't be given, a larger buffer say, it does without.
+                let _ = socket::adjust_listener(fd.as_fd(), &options);
+            }
             let address = socket::local_address(fd.as_fd()).unwrap_or(listen.address);
-            Ok(Listener { id, fd, address })
+            Ok(Listener { id, listen: *listen, any_family, fd, address })
         };
-        config.listen.iter().enumerate().map(bind).collect::<Result<_, _>>().map(Self)
+        config.listen.iter().enumerate().map(&mut bind).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<&Listener> {
+        self.0.iter().collect()
+    }
+
+    /// Those whose socket `other` has too, and those whose it has not.
+    #[must_use]
+    pub fn divide(self, other: &Self) -> (Self, Self) {
+        let is_kept = |mine: &Listener| {
+            let is_it =
+                |theirs: &Listener| theirs.address == mine.address && theirs.any_family == mine.any_family;
+            other.0.iter().any(is_it)
+        };
+        let (kept, gone) = self.0.into_iter().partition(is_kept);
+        (Self(kept), Self(gone))
+    }
+
+    /// The places of all, as children know them.
+    pub fn places(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().map(|listener| listener.id.0)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Has the kernel let new connections in again after [`Listeners::deafen`].
+    pub fn listen_again(&self) {
+        for listener in &self.0 {
+            let _ = socket::hear_new_connections(listener.fd.as_fd());
+        }
     }
 
     /// The bound addresses, `127.0.0.1:8080, [::1]:8080`.
@@ -96,20 +160,47 @@ impl Listeners {
     }
 }
 
-fn bind_one(listen: &Listen, config: &Config) -> io::Result<OwnedFd> {
-    let address = listen.address;
-    let options = ListenOptions {
+fn options(listen: &Listen, config: &Config) -> ListenOptions {
+    ListenOptions {
         backlog: config.listen_backlog,
         any_family: takes_ipv4(listen, &config.listen),
         send_buffer: config.send_buffer,
         receive_buffer: config.receive_buffer,
-    };
-    match socket::listen(&address, &options) {
+        beside: false,
+    }
+}
+
+fn bind_one(listen: &Listen, options: ListenOptions, open: &[&Listener]) -> io::Result<OwnedFd> {
+    let address = listen.address;
+    match bind_address(&address, options, open) {
         Err(error) if listen.any_family && address.is_ipv6() && is_without_ipv6(&error) => {
-            socket::listen(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), &options)
+            bind_address(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), options, open)
         }
         other => other,
     }
+}
+
+/// Binds one address. Where a socket of ours holds an overlapping one (`*:80` and `10.0.0.1:80`), both agree to
+/// share the port for the moment of this bind.
+fn bind_address(address: &SocketAddr, options: ListenOptions, open: &[&Listener]) -> io::Result<OwnedFd> {
+    let refused = match socket::listen(address, &options) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+        other => return other,
+    };
+    let ours: Vec<&&Listener> = open.iter().filter(|ours| ours.address.port() == address.port()).collect();
+    if ours.is_empty() {
+        return Err(refused);
+    }
+    let share = |share| {
+        for listener in &ours {
+            // One that can't share has the bind refused, which is told.
+            let _ = socket::share_port(listener.fd.as_fd(), share);
+        }
+    };
+    share(true);
+    let bound = socket::listen(address, &ListenOptions { beside: true, ..options });
+    share(false);
+    bound
 }
 
 /// As httpd: an IPv6 wildcard takes IPv4 connections too, unless the file lists the IPv4 wildcard of the same
@@ -156,6 +247,30 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_reload_keeps_what_stays_and_binds_what_is_new_beside_it() {
+        let old = Listeners::bind(&config("Listen 127.0.0.1:0\nListen 127.0.0.2:0")).unwrap();
+        let waiting = std::net::TcpStream::connect(old.0[0].address).unwrap();
+        let port = old.0[1].address.port();
+        let text = format!("Listen 127.0.0.1:0\nListen 0.0.0.0:{port}");
+        let new = Listeners::bind_beside(&config(&text), &old.all()).unwrap();
+        assert_eq!(new.0[0].address, old.0[0].address, "port 0 keeps what the kernel chose");
+        assert!(new.has_queued(), "and what waits there");
+        assert_eq!(new.0[1].address.port(), port, "the wildcard beside the one address that it covers");
+        let kept = new.0[0].address;
+        let (_, vanished) = old.divide(&new);
+        assert_eq!((vanished.count(), vanished.places().next()), (1, Some(1)));
+        vanished.shut();
+        assert!(std::net::TcpStream::connect(kept).is_ok(), "what stays is not shut");
+        assert!(std::net::TcpStream::connect(("127.0.0.2", port)).is_ok(), "the wildcard has taken over");
+        drop(waiting);
+
+        let stranger = std::net::TcpListener::bind("127.0.0.3:0").unwrap();
+        let text = format!("Listen 127.0.0.1:0\nListen {}", stranger.local_addr().unwrap());
+        let error = Listeners::bind_beside(&config(&text), &new.all()).unwrap_err();
+        assert!(error.sentence().contains("Address already in use"), "{error}");
     }
 
     #[test]

@@ -59,9 +59,22 @@ impl Logs {
     /// # Errors
     /// For the first that cannot be opened.
     pub fn open(config: &Config) -> Result<Self, StartError> {
+        Self::open_beside(config, None)
+    }
+
+    /// Opens everything that `config` writes logs to: files anew, so that one that has been renamed gets a
+    /// successor; a program that `old` runs already is written to as before ([`Logs::inherit`] it then).
+    ///
+    /// # Errors
+    /// For the first that cannot be opened.
+    pub fn open_beside(config: &Config, old: Option<&Self>) -> Result<Self, StartError> {
         let mut targets = Vec::with_capacity(config.log_targets.len());
         for target in &config.log_targets {
-            let opened = open(target);
+            let running = old.zip(command(target)).and_then(|(old, command)| old.running(command));
+            let opened = match running {
+                Some(sink) => Ok(Target { sink, program: None }),
+                None => open(target),
+            };
             targets.push(opened.map_err(|source| StartError::Log { target: name(target), source })?);
         }
         let error_log = &targets[config.error_log.index()];
@@ -69,6 +82,25 @@ impl Logs {
         let error_log = own_writer(error_log.sink.as_fd())
             .map_err(|source| StartError::Log { target: error_log_name.clone(), source })?;
         Ok(Self { targets, error_log: Sink::from(error_log), error_log_name })
+    }
+
+    fn running(&self, command: &str) -> Option<Sink> {
+        let is_it = |target: &&Target| target.program.as_ref().is_some_and(|own| own.command == command);
+        self.targets.iter().find(is_it).map(|target| target.sink.clone())
+    }
+
+    /// Takes over the programs of `old` that these logs write to as well.
+    pub fn inherit(&mut self, old: &mut Self, config: &Config) {
+        for (target, own) in config.log_targets.iter().zip(&mut self.targets) {
+            if own.program.is_none()
+                && let Some(command) = command(target)
+            {
+                let theirs = old.targets.iter_mut().map(|target| &mut target.program);
+                let mut theirs =
+                    theirs.filter(|program| program.as_ref().is_some_and(|it| it.command == command));
+                own.program = theirs.next().and_then(Option::take);
+            }
+        }
     }
 
     /// The main error log.
@@ -150,6 +182,13 @@ impl Logs {
     pub fn deadline(&self) -> Option<Tick> {
         let down = self.targets.iter().filter_map(|target| target.program.as_ref());
         down.filter(|program| program.pid.is_none()).map(|program| program.due).min()
+    }
+}
+
+fn command(target: &LogTarget) -> Option<&str> {
+    match target {
+        LogTarget::Program(command) => Some(command),
+        LogTarget::File(_) | LogTarget::Stderr | LogTarget::Stdout => None,
     }
 }
 
@@ -254,6 +293,26 @@ mod tests {
             "cannot open log /nonexistent/error.log: No such file or directory; create the directory, or \
              correct the path"
         );
+    }
+
+    #[test]
+    fn a_reload_opens_files_anew_and_keeps_programs() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("error.log");
+        let config = config(&format!("ErrorLog {}\nCustomLog \"|cat\" common", path.display()));
+        let mut old = Logs::open(&config).unwrap();
+        old.targets.iter_mut().filter_map(|target| target.program.as_mut()).for_each(|program| {
+            program.pid = ChildPid::new(4711);
+        });
+        std::fs::rename(&path, home.path().join("error.log.1")).unwrap();
+        let mut new = Logs::open_beside(&config, Some(&old)).unwrap();
+        slog::error!(new.logger(&config), "to the new one");
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("to the new one\n"));
+        assert_eq!(new.deadline(), None, "the program is the old one's until it is handed over");
+        new.inherit(&mut old, &config);
+        assert_eq!((old.deadline(), new.deadline()), (None, None));
+        assert!(old.reaped(ChildPid::new(4711).unwrap(), Death::Exited(0), Tick(0)).is_none());
+        assert!(new.reaped(ChildPid::new(4711).unwrap(), Death::Exited(0), Tick(0)).is_some());
     }
 
     #[test]

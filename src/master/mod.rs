@@ -1,7 +1,7 @@
 //! The parent: moves processes; one thread; reads nothing off the network.
 //!
 //! [`start`] opens what can be opened and becomes the master; [`supervisor`] is its loop, `upkeep` what it does
-//! in each turn. Decided apart, as functions of numbers: [`policy`], [`pulse`], [`shutdown`], [`deaths`],
+//! in each turn, [`reload`] how one generation takes the place of another. Decided apart, as functions of numbers: [`policy`], [`pulse`], [`shutdown`], [`deaths`],
 //! [`backoff`]. [`control`] is the other side: `-k stop`.
 
 pub mod backoff;
@@ -16,7 +16,9 @@ pub mod logs;
 pub mod pidfile;
 pub mod policy;
 pub mod pulse;
+pub mod reload;
 pub mod resolve;
+pub mod resolver;
 pub mod shutdown;
 pub mod signals;
 pub mod spawn;
@@ -25,4 +27,5 @@ pub mod supervisor;
 mod upkeep;
 
 pub use error::StartError;
+pub use reload::Reader;
 pub use start::{Startup, run};

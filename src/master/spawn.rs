@@ -1,20 +1,20 @@
 //! Forking one child: what it is given, what it must not keep, and its first steps.
 
 use crate::clock::Moment;
-use crate::ids::{ChildPid, SlotIndex};
+use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::error::cause;
 use crate::master::generation::Generation;
-use crate::master::logs::Logs;
+use crate::master::reload::Reader;
 use crate::mpm::child::{self, Inheritance};
 use crate::mpm::orders::Orders;
 use crate::scoreboard::board::{Board, BoardError, Ending, Loan};
-use crate::sys::privilege::Identity;
 use crate::sys::process::{self, ChildExit};
 use crate::sys::{socket, title};
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why there is no new child.
@@ -44,17 +44,21 @@ impl From<io::Error> for ForkError {
     }
 }
 
-/// What all children of a master are given.
+/// What outlives generations.
 #[derive(Debug)]
 pub struct Estate {
-    /// Who they become.
-    pub identity: Option<Identity>,
     /// The scoreboard.
     pub board: Board,
-    /// The open logs.
-    pub logs: Logs,
-    /// The main error log.
+    /// Whose backends the next child counts.
+    pub counted: ids::Generation,
+    /// The main error log: the current generation's.
     pub log: slog::Logger,
+    /// Standard error is the error log too, and moves with it.
+    pub captive_stderr: bool,
+    /// Where the configuration is read from; `None` without a file.
+    pub config_path: Option<PathBuf>,
+    /// How it is read.
+    pub reader: Reader,
 }
 
 impl Estate {
@@ -87,6 +91,12 @@ impl Estate {
             extended: config.extended_status,
             see_request_tail: config.see_request_tail,
         };
+        if self.counted != generation.number {
+            // The one before may still replace a child while the next comes up.
+            let urls = config.backends.iter().map(|backend| backend.url.as_str());
+            self.board.set_backends(generation.number, urls);
+            self.counted = generation.number;
+        }
         let block = self.board.lend(slot, &loan, now).map_err(ForkError::Board)?;
         let inheritance = Inheritance {
             config: Arc::clone(config),
@@ -96,11 +106,11 @@ impl Estate {
             orders: orders_of_child,
             block,
             board: self.board.reader(),
-            logger: self.log.clone(),
-            logs: self.logs.for_child(),
-            identity: self.identity.clone(),
+            logger: generation.log.clone(),
+            logs: generation.logs.for_child(),
+            identity: generation.identity.clone(),
         };
-        let mut keep = self.logs.kept_by_child();
+        let mut keep = generation.logs.kept_by_child();
         keep.push(inheritance.board.as_fd().as_raw_fd());
         keep.push(inheritance.orders.as_raw_fd());
         keep.extend(inheritance.listeners.iter().map(|(_, fd, _)| fd.as_raw_fd()));

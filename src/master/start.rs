@@ -13,13 +13,14 @@ use crate::master::generation::{self, Generation};
 use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::pidfile::{self, PidFile, Taken};
+use crate::master::reload::Reader;
 use crate::master::resolve;
 use crate::master::signals;
 use crate::master::spawn::Estate;
 use crate::master::supervisor::Master;
 use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::sys::lock::Holder;
-use crate::sys::privilege::{self, Identity};
+use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
 use crate::sys::{fd, process, signal, time, title};
 use std::fs;
@@ -46,6 +47,8 @@ pub struct Startup {
     pub notes: Vec<String>,
     /// What a daemon in the foreground says on standard output once it serves.
     pub greeting: Option<String>,
+    /// Reads and checks the configuration once more, for a reload, as it was read for the start.
+    pub reader: Reader,
 }
 
 /// Starts the daemon. In the foreground it returns when the daemon has stopped, with its exit code; otherwise
@@ -54,7 +57,7 @@ pub struct Startup {
 /// # Errors
 /// If it does not start. Nothing is left behind then.
 pub fn run(startup: Startup) -> Result<i32, StartError> {
-    let Startup { mut config, config_path, foreground, notes, greeting } = startup;
+    let Startup { mut config, config_path, foreground, notes, greeting, reader } = startup;
     let fault = |source| StartError::System { what: "prepare the standard streams", source };
     fd::ensure_standard_streams().map_err(fault)?;
     refuse_a_second_start(&config)?;
@@ -73,12 +76,10 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
             Place::Daemon(report) => report,
         }
     };
-    let module = match config.mpm {
-        Mpm::Event => Module::MpmEvent,
-        Mpm::Worker => Module::MpmWorker,
-        Mpm::Prefork => Module::MpmPrefork,
-    };
-    let log = logs.logger(&config).new(slog::o!("module" => module.name()));
+    let now: Tick = time::now().tick();
+    let generation =
+        Generation::new(generation::FIRST, Arc::new(config), listeners, logs, descent.identity, now);
+    let log = &generation.log;
     for note in &notes {
         slog::warn!(log, "{note}"; "module" => Module::Config.name());
     }
@@ -86,26 +87,22 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
         slog::warn!(log, "{note}"; "module" => Module::Unixd.name());
     }
     slog::debug!(log, "RLIMIT_NOFILE is {descriptors}");
-    let home =
-        Home { config: Arc::new(config), config_path, listeners, logs, log, identity: descent.identity };
-    home.serve(report)
+    Home { generation, config_path, reader }.serve(report)
 }
 
 /// What has been found, opened and bound, for the process that stays.
 struct Home {
-    config: Arc<Config>,
+    generation: Generation,
     config_path: Option<PathBuf>,
-    listeners: Listeners,
-    logs: Logs,
-    log: slog::Logger,
-    identity: Option<Identity>,
+    reader: Reader,
 }
 
 impl Home {
     /// Becomes the master.
     fn serve(self, mut report: Report) -> Result<i32, StartError> {
-        let apart = self.logs.error_log_apart(&self.config).is_some();
-        let log = self.log.clone();
+        let Generation { logs, config, log, .. } = &self.generation;
+        let apart = logs.error_log_apart(config).is_some();
+        let log = log.clone();
         // From here on a signal finds the loop, and no PidFile is left behind.
         let heard = signals::heard(process::has_controlling_terminal());
         let signals = match SignalPipe::new(&heard) {
@@ -126,26 +123,26 @@ impl Home {
                 return refuse(error, &mut report, apart.then_some(&log));
             }
         };
-        if report.is_awaited()
-            && let Some(errors) = self.logs.error_log_apart(&self.config)
+        let captive_stderr = report.is_awaited();
+        if captive_stderr
+            && let Some(errors) = logs.error_log_apart(config)
             && let Err(error) = fd::redirect_standard_error(errors)
         {
             // It stays the terminal's then, which whoever started us may wait for in vain to be closed. What is
             // written there from now on (a panic) belongs into the log, and all faults are reported.
             slog::warn!(log, "standard error stays where it was: {}", cause(&error));
         }
-        let path = self.config_path.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
-        let mpm = self.config.mpm.name();
-        title::set_title(&format!("ostler: master ({mpm}, generation {}){path}", generation::FIRST));
+        let Self { mut generation, config_path, reader } = self;
+        title::set_title(&generation.title(config_path.as_deref()));
         signal::ignore_write_faults();
-        let estate = Estate { identity: self.identity, board, logs: self.logs, log: self.log };
-        let now: Tick = time::now().tick();
-        let generation = Generation::new(generation::FIRST, self.config, self.listeners, now);
+        let counted = generation::FIRST;
+        let estate = Estate { board, counted, log, captive_stderr, config_path, reader };
+        generation.begun = time::now().tick();
         Master::new(estate, generation, pid_file, report, signals)?.run()
     }
 
     fn take_pid_file(&self) -> Result<Option<PidFile>, StartError> {
-        let Some(path) = &self.config.pid_file else { return Ok(None) };
+        let Some(path) = &self.generation.config.pid_file else { return Ok(None) };
         make_run_directory(path);
         let taken =
             PidFile::take(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?;
@@ -153,7 +150,7 @@ impl Home {
             Taken::Ours { file, left_behind } => {
                 if let Some(old) = left_behind {
                     slog::warn!(
-                        self.log,
+                        self.generation.log,
                         "PidFile {} is left over from {old}: that one did not stop in good order",
                         path.display()
                     );
@@ -165,7 +162,7 @@ impl Home {
     }
 
     fn make_board(&self) -> Result<Board, StartError> {
-        let config = &self.config;
+        let config = &self.generation.config;
         let limits = &config.limits;
         if let Some(path) = &config.scoreboard_file {
             make_run_directory(path);
@@ -173,25 +170,10 @@ impl Home {
         let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
         let (now, wall_micros) = (time::now(), time::wall_micros());
         let birth = Birth { pid: std::process::id(), now, wall_micros };
-        let listeners = self.listeners.addresses().replace(", ", " ");
-        let version = format!("Ostler/{}", env!("CARGO_PKG_VERSION"));
-        let facts = Facts {
-            generation: generation::FIRST,
-            wall_micros,
-            mpm: config.mpm.name(),
-            version: &version,
-            server_name: &config.hosts[0].name,
-            config_path: self.config_path.as_deref(),
-            listeners: &listeners,
-            max_request_workers: limits.max_request_workers,
-            threads_per_child: limits.threads_per_child,
-            min_spare: limits.min_spare,
-            max_spare: limits.max_spare,
-            start_servers: limits.start,
-            extended: config.extended_status,
-        };
         let path = config.scoreboard_file.as_deref();
-        let mut board = Board::create(path, &shape, &birth, &facts).map_err(StartError::Board)?;
+        let create = |facts: &Facts<'_>| Board::create(path, &shape, &birth, facts);
+        let board = self.generation.with_facts(self.config_path.as_deref(), wall_micros, create);
+        let mut board = board.map_err(StartError::Board)?;
         board.set_backends(generation::FIRST, config.backends.iter().map(|backend| backend.url.as_str()));
         Ok(board)
     }
@@ -237,7 +219,7 @@ fn make_run_directory(file: &Path) {
 }
 
 /// Raises RLIMIT_NOFILE as far as it goes, and checks that the master and a child can live with it.
-fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
+pub(super) fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
     let fault = |source| StartError::System { what: "raise RLIMIT_NOFILE", source };
     let limit = match privilege::raise_nofile() {
         Ok(limit) => limit,

@@ -9,16 +9,18 @@
 //! [`deaths`]: super::deaths
 
 use crate::clock::{Moment, Tick};
-use crate::ids::{ChildPid, SlotIndex};
+use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::backoff::Backoff;
 use crate::master::children::{Child, Children, Stage, Why};
 use crate::master::deaths::{self, Meaning, Obituary, span};
 use crate::master::detach::Report;
 use crate::master::error::{StartError, cause};
-use crate::master::generation::{self, Generation};
+use crate::master::generation::{self, Generation, Retired};
 use crate::master::listeners::Listeners;
+use crate::master::logs::Logs;
 use crate::master::pidfile::PidFile;
 use crate::master::pulse::Pulse;
+use crate::master::reload::Reload;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
@@ -36,6 +38,9 @@ use std::time::Duration;
 
 /// The token of the signals; children have their slots' numbers.
 const SIGNALS: Token = Token(usize::MAX);
+
+/// The token of the process that looks up names.
+pub(super) const RESOLVER: Token = Token(usize::MAX - 1);
 
 /// How long the first child may take to get ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,8 +83,17 @@ pub(super) struct Stop {
 pub struct Master {
     pub(super) estate: Estate,
     pub(super) generation: Generation,
+    /// Those before it whose last child is not gone yet, oldest first.
+    pub(super) retired: Vec<Retired>,
+    /// The highest number that a generation ever had.
+    pub(super) numbers: ids::Generation,
+    pub(super) reload: Option<Reload>,
+    /// The signal that asked for another reload.
+    pub(super) wanted: Option<&'static str>,
+    /// Whether it has been told that this one waits.
+    pub(super) said_waiting: bool,
     pub(super) children: Children,
-    poll: Poll,
+    pub(super) poll: Poll,
     signals: SignalPipe,
     /// Forks that the kernel refused.
     pub(super) refusals: Backoff,
@@ -110,10 +124,15 @@ impl Master {
         let fault = |source| StartError::System { what: "watch for signals", source };
         let poll = Poll::new().map_err(fault)?;
         poll.registry().register(signals.source(), SIGNALS, Interest::READABLE).map_err(fault)?;
-        let slots = generation.config.limits.slots();
+        let slots = estate.board.shape().slots();
         Ok(Self {
             estate,
+            numbers: generation.number,
             generation,
+            retired: Vec::new(),
+            reload: None,
+            wanted: None,
+            said_waiting: false,
             children: Children::new(slots),
             poll,
             signals,
@@ -205,10 +224,12 @@ impl Master {
                 if child.stage == Stage::Starting {
                     child.stage = Stage::Ready;
                 }
-                let (pid, heir_of) = (child.pid, child.heir_of.take());
+                let (pid, number, heir_of) = (child.pid, child.generation, child.heir_of.take());
                 let took = span(now.until(child.forked));
                 debug!(self.estate.log, "child {pid} (slot {slot}) is ready after {took}");
-                self.generation.was_ready = true;
+                if number == self.generation.number {
+                    self.generation.was_ready = true;
+                }
                 if let Phase::Starting { .. } = self.phase {
                     self.phase = Phase::Gathering;
                 }
@@ -219,10 +240,10 @@ impl Master {
             Word::NearEnd => child.near_end = true,
             Word::Draining if child.is_active() => {
                 child.stage = Stage::Draining(Why::Itself);
-                let pid = child.pid;
+                let (pid, number) = (child.pid, child.generation);
                 // An heir on its way takes its place anyway.
                 if !self.children.has_heir(pid) {
-                    self.generation.owed += 1;
+                    self.owe(number);
                 }
                 self.nudge();
             }
@@ -245,18 +266,15 @@ impl Master {
             match signals::command(signal) {
                 Some(Command::Stop) => self.begin_stop(signal, false, now),
                 Some(Command::GracefulStop) => self.begin_stop(signal, true, now),
-                Some(Command::Reload) => warn!(
-                    self.estate.log,
-                    "{}: reload is not built yet, still serving generation {generation}",
-                    signal.as_str()
-                ),
+                // One that comes while another is under way is carried out after it; many are one.
+                Some(Command::Reload) if self.stop.is_none() => self.wanted = Some(signal.as_str()),
                 Some(Command::Upgrade) => warn!(
                     self.estate.log,
                     "{}: upgrade is not built yet, still serving generation {generation}",
                     signal.as_str()
                 ),
                 // Each turn of the loop reaps anyway.
-                Some(Command::Reap) | None => {}
+                Some(Command::Reap | Command::Reload) | None => {}
             }
         }
     }
@@ -281,7 +299,11 @@ impl Master {
             self.hear_out(slot, now);
         }
         let Some((slot, child)) = self.children.remove(pid) else {
-            if let Some(line) = self.estate.logs.reaped(pid, death, now) {
+            if let Some(reload) = &mut self.reload {
+                reload.reaped(pid);
+            }
+            let mut logs = self.all_logs();
+            if let Some(line) = logs.iter_mut().find_map(|logs| logs.reaped(pid, death, now)) {
                 error!(self.estate.log, "{line}");
             }
             return;
@@ -310,13 +332,20 @@ impl Master {
         let ending = if meaning == Meaning::Left { Ending::Clean } else { ending };
         self.estate.board.take_back(slot, ending, time::now());
         let is_missed = child.is_active() && child.heir_of.is_none() && !self.children.has_heir(pid);
-        if is_missed && self.stop.is_none() {
-            self.generation.owed += 1;
+        if is_missed {
+            self.owe(child.generation);
+        }
+        let is_current = child.generation == self.generation.number;
+        if child.is_active()
+            && let Some(reload) = &mut self.reload
+            && reload.next().is_some_and(|next| next.number == child.generation)
+        {
+            reload.failure.get_or_insert_with(|| format!("the new generation does not come up: {sentence}"));
         }
         match meaning {
             Meaning::Expected => debug!(self.estate.log, "{sentence}"),
             Meaning::Left => info!(self.estate.log, "{sentence}"),
-            Meaning::Fault { back_off: true } if self.stop.is_none() => {
+            Meaning::Fault { back_off: true } if self.stop.is_none() && is_current => {
                 let delay = self.generation.crashes.fail(now);
                 error!(self.estate.log, "{sentence}{held}; next try in {}", span(delay));
             }
@@ -328,7 +357,7 @@ impl Master {
             *deaths += 1;
             let hopeless = [ChildExit::FATAL.0, ChildExit::SICK.0].map(Death::Exited).contains(&death);
             if self.children.is_empty() && (hopeless || *deaths >= ATTEMPTS) {
-                let log = self.estate.logs.error_log_name();
+                let log = self.generation.logs.error_log_name();
                 self.fail(StartError::NoChild { how: format!("{sentence}; see {log}") }, now);
             }
         }
@@ -389,6 +418,17 @@ impl Master {
             _ => None,
         };
         let grace = self.generation.grace(left);
+        self.drain_within(slot, why, grace, left);
+    }
+
+    /// The same, with these times.
+    pub(super) fn drain_within(
+        &mut self,
+        slot: SlotIndex,
+        why: Why,
+        grace: Duration,
+        left: Option<Duration>,
+    ) {
         let Some(child) = self.children.get_mut(slot).filter(|child| child.is_active()) else { return };
         child.stage = Stage::Draining(why);
         child.near_end = false;
@@ -411,12 +451,19 @@ impl Master {
         child.stage = Stage::Killed;
         let held = deaths::held(&self.estate.board.post_mortem(slot));
         let mut next = "";
-        if was_active && self.stop.is_none() {
+        let is_current = number == self.generation.number;
+        if was_active && is_current && self.stop.is_none() {
             next = " and replaced";
             self.generation.owed += 1;
         }
-        if was_starting {
+        if was_starting && is_current {
             self.generation.crashes.fail(now);
+        }
+        if was_active
+            && let Some(reload) = &mut self.reload
+            && reload.next().is_some_and(|next| next.number == number)
+        {
+            reload.failure.get_or_insert_with(|| format!("child {pid} of the new generation: {how}"));
         }
         error!(self.estate.log, "child {pid} (slot {slot}, generation {number}): {how}; killed{next}{held}");
         // It stands in the table, so the kernel has not given its number to anybody else.
@@ -443,6 +490,7 @@ impl Master {
             return;
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.call_off_reload(now);
         let is_starting = matches!(self.phase, Phase::Starting { .. });
         if is_starting || (self.phase == Phase::Gathering && self.report.is_awaited()) {
             self.fail(StartError::CalledOff { signal: name }, now);
@@ -527,6 +575,24 @@ impl Master {
         if let Some(listeners) = self.generation.listeners.take() {
             listeners.shut();
         }
+        for retired in &mut self.retired {
+            std::mem::take(&mut retired.vanished).shut();
+        }
+    }
+
+    /// A child of this generation is to be replaced. Nobody replaces those of a generation that leaves, or that is
+    /// not the current one yet.
+    fn owe(&mut self, number: ids::Generation) {
+        if number == self.generation.number && self.stop.is_none() {
+            self.generation.owed += 1;
+        }
+    }
+
+    /// The logs of all generations.
+    pub(super) fn all_logs(&mut self) -> Vec<&mut Logs> {
+        let next = self.reload.as_mut().and_then(Reload::next_mut).map(|next| &mut next.logs);
+        let retired = self.retired.iter_mut().map(|retired| &mut retired.logs);
+        retired.chain([&mut self.generation.logs]).chain(next).collect()
     }
 
     /// The slots of the children that satisfy `test`.
@@ -570,7 +636,7 @@ impl Master {
         if now < deadline || self.stop.is_some() {
             return Some(deadline);
         }
-        let how = format!("none within {}; see {}", span(PATIENCE), self.estate.logs.error_log_name());
+        let how = format!("none within {}; see {}", span(PATIENCE), self.generation.logs.error_log_name());
         self.fail(StartError::NoChild { how }, now);
         None
     }
@@ -592,7 +658,7 @@ impl Master {
         }
         if let Some(failure) = self.failure.take() {
             let sentence = failure.sentence();
-            if self.estate.logs.error_log_apart(&self.generation.config).is_some() {
+            if self.generation.logs.error_log_apart(&self.generation.config).is_some() {
                 slog::crit!(self.estate.log, "{sentence}");
             }
             if self.report.is_awaited() {

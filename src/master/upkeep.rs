@@ -6,6 +6,7 @@ use crate::master::children::{Child, Stage, Why};
 use crate::master::deaths::span;
 use crate::master::policy::{self, Action, Census, Report};
 use crate::master::pulse::{Beat, Pulse};
+use crate::master::reload::Reload;
 use crate::master::supervisor::Master;
 use crate::mpm::orders::Order;
 use slog::{debug, error, info, warn};
@@ -31,20 +32,25 @@ impl Master {
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
             return earliest([programs, pulses, rung]);
         }
+        let reload = self.tend_reload(now);
+        let retired = self.tend_retired(tick);
         let growth = self.grow_and_shrink(now);
         let start = self.watch_start(tick);
         let announcement = self.announce(tick);
         let is_working =
             |(slot, child): (SlotIndex, &Child)| child.is_leaving() || self.estate.board.busy(slot) > 0;
         let glance = self.children.iter().any(is_working).then(|| tick.after(GLANCE));
-        earliest([programs, pulses, growth, start, announcement, glance])
+        earliest([programs, pulses, reload, retired, growth, start, announcement, glance])
     }
 
     fn keep_programs(&mut self, now: Tick) -> Option<Tick> {
-        for fault in self.estate.logs.start_programs(now) {
+        let mut logs = self.all_logs();
+        let faults: Vec<String> = logs.iter_mut().flat_map(|logs| logs.start_programs(now)).collect();
+        let deadline = logs.iter().filter_map(|logs| logs.deadline()).min();
+        for fault in faults {
             error!(self.estate.log, "{fault}");
         }
-        self.estate.logs.deadline()
+        deadline
     }
 
     /// Pings children and gives up on those that do not answer, or do not get ready.
@@ -137,7 +143,7 @@ impl Master {
 
     /// What the spare arithmetic counts: children of this generation that are not leaving. An heir that starts
     /// is left out, since it takes another's place.
-    fn census(&self) -> Census {
+    pub(super) fn census(&self) -> Census {
         let threads = self.generation.limits.threads_per_child;
         let mut census =
             Census { active: 0, starting: 0, busy: 0, idle: 0, free_slots: self.children.free_slots() };
@@ -158,7 +164,9 @@ impl Master {
     /// Forks heirs for children whose end is near, a tenth of the children at once and at least one.
     fn fork_heirs(&mut self, now: Moment) {
         let most = (self.census().active / 10).max(1);
-        let near_end = |child: &Child| child.near_end && child.stage == Stage::Ready;
+        let current = self.generation.number;
+        let near_end =
+            |child: &Child| child.near_end && child.stage == Stage::Ready && child.generation == current;
         let waiting = self.children.iter().filter(|(_, child)| near_end(child)).map(|(_, child)| child.pid);
         let waiting: Vec<ChildPid> = waiting.filter(|&pid| !self.children.has_heir(pid)).collect();
         for pid in waiting {
@@ -171,11 +179,25 @@ impl Master {
         }
     }
 
-    /// Forks one child into the lowest free slot. `false` if that cannot be: there is none, or the kernel refuses.
+    /// Forks one child of the current generation into the lowest free slot. `false` if that cannot be: there is none,
+    /// or the kernel refuses.
     fn fork(&mut self, heir_of: Option<ChildPid>, now: Moment) -> bool {
+        self.fork_of(false, heir_of, now)
+    }
+
+    /// The same for the generation that comes up.
+    pub(super) fn fork_next(&mut self, now: Moment) -> bool {
+        self.fork_of(true, None, now)
+    }
+
+    fn fork_of(&mut self, next: bool, heir_of: Option<ChildPid>, now: Moment) -> bool {
         let Some(slot) = self.children.free_slot() else { return false };
         let tick = now.tick();
-        match self.estate.fork(&self.generation, slot, now) {
+        let generation =
+            if next { self.reload.as_ref().and_then(Reload::next) } else { Some(&self.generation) };
+        let Some(generation) = generation else { return false };
+        let number = generation.number;
+        match self.estate.fork(generation, slot, now) {
             Ok((pid, orders)) => {
                 if self.refusals.succeed() {
                     let lasted = self.refused_since.take().map_or(Duration::ZERO, |since| tick.until(since));
@@ -183,7 +205,7 @@ impl Master {
                 }
                 let child = Child {
                     pid,
-                    generation: self.generation.number,
+                    generation: number,
                     stage: Stage::Starting,
                     orders,
                     deaf: false,
@@ -217,7 +239,8 @@ impl Master {
     /// Sends `count` children away: those that are least busy, and of these the ones with the fewest connections.
     fn retire(&mut self, count: u32, now: Tick) {
         let board = &self.estate.board;
-        let mut slots = self.slots(|child| child.stage == Stage::Ready);
+        let current = self.generation.number;
+        let mut slots = self.slots(|child| child.stage == Stage::Ready && child.generation == current);
         slots.sort_by_key(|&slot| (board.busy(slot), board.connections(slot), Reverse(slot)));
         slots.truncate(count as usize);
         for slot in slots {

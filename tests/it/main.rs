@@ -21,6 +21,7 @@ mod limits;
 mod logging;
 mod man;
 mod proxy;
+mod reload;
 mod signals;
 mod startup;
 mod status;

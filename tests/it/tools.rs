@@ -23,8 +23,7 @@ fn without_a_configuration_it_says_what_to_do() {
 #[test]
 fn what_is_not_built_is_refused_in_one_line() {
     for (arguments, words) in [
-        (&["-k", "graceful"][..], "cannot reload"),
-        (&["-k", "upgrade"], "cannot upgrade"),
+        (&["-k", "upgrade"][..], "cannot upgrade"),
         (&["-E", "startup.log"], "2>FILE"),
     ] {
         let run = ostler(arguments);

@@ -92,6 +92,11 @@ impl Children {
         Self { slots: Vec::new(), limit }
     }
 
+    /// There is room for so many from now on. Those beyond stay until they are gone.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
     /// The lowest free slot.
     #[must_use]
     pub fn free_slot(&self) -> Option<SlotIndex> {
@@ -103,7 +108,7 @@ impl Children {
     /// How many slots are free.
     #[must_use]
     pub fn free_slots(&self) -> u32 {
-        self.limit - self.count(|_| true)
+        self.limit.saturating_sub(self.count(|_| true))
     }
 
     /// Puts a new child into a free slot.

@@ -54,7 +54,10 @@ impl Listeners {
             let id = ListenerId(u32::try_from(index).expect("a file has no 4 billion lines"));
             let options = options(listen, config);
             let any_family = options.any_family;
-            let same = |old: &&Listener| old.listen == *listen && old.any_family == any_family;
+            let same = |old: &&Listener| {
+                let is_there = old.listen == *listen || old.address == listen.address;
+                is_there && old.any_family == any_family
+            };
             let known = free.iter().position(same).map(|place| free.swap_remove(place));
             let fd = match known {
                 Some(known) => known.fd.try_clone(),

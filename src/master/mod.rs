@@ -5,6 +5,7 @@
 //! [`backoff`]. [`control`] is the other side: `-k stop`.
 
 pub mod backoff;
+pub mod boards;
 pub mod children;
 pub mod control;
 pub mod deaths;

@@ -20,7 +20,7 @@ use crate::master::resolver::{self, Resolver};
 use crate::master::start::enough_descriptors;
 use crate::master::supervisor::{Master, Phase, RESOLVER, notice};
 use crate::mpm::orders::Order;
-use crate::scoreboard::board::ReloadOutcome;
+use crate::scoreboard::board::{Birth, Board, Facts, ReloadOutcome, Shape};
 use crate::sys::process;
 use crate::sys::signal::Signal;
 use crate::sys::{fd, time, title};
@@ -116,13 +116,14 @@ impl Master {
         if self.reload.is_none() {
             let signal = self.wanted?;
             if self.phase != Phase::Serving {
-                return None;
+                return Some(tick.after(SETTLE));
             }
             if let Some(whom) = self.reload_waits_for() {
                 if !std::mem::replace(&mut self.said_waiting, true) {
                     notice(&self.estate.log, &format!("caught {signal}, the reload waits for {whom}"));
                 }
-                return Some(tick.after(SETTLE));
+                // The end of a child wakes us.
+                return None;
             }
             self.wanted = None;
             self.said_waiting = false;
@@ -231,19 +232,29 @@ impl Master {
                 ));
             }
         }
-        let (shape, limits) = (self.estate.board.shape(), &config.limits);
-        let has_room = limits.server_limit <= shape.server_limit && limits.thread_limit <= shape.thread_limit;
-        (!has_room).then(|| {
-            format!(
-                "ServerLimit {} and ThreadLimit {} (MPM {}) need more room than the scoreboard has, which was made \
-                 for {} and {}; stop the server and start it again",
-                limits.server_limit,
-                limits.thread_limit,
-                config.mpm.name(),
-                shape.server_limit,
-                shape.thread_limit
-            )
-        })
+        None
+    }
+
+    /// Makes a larger scoreboard if `next` does not fit the one there is. It gets its name with the switch.
+    fn make_room(&mut self, next: &Generation) -> Result<(), StartError> {
+        let limits = &next.config.limits;
+        let wanted = Shape::new(limits.server_limit, limits.thread_limit, next.config.backends.len());
+        let shape = self.estate.board.shape();
+        // Backends that find no row share one; servers and threads need theirs.
+        if wanted.server_limit <= shape.server_limit && wanted.thread_limit <= shape.thread_limit {
+            return Ok(());
+        }
+        let shape = self.estate.board.grown(&wanted);
+        let (now, wall_micros) = (time::now(), time::wall_micros());
+        let birth = Birth { pid: std::process::id(), now, wall_micros };
+        let path = next.config.scoreboard_file.as_deref();
+        let prepare = |facts: &Facts<'_>| Board::prepare(path, &shape, &birth, facts);
+        let board = next.with_facts(self.estate.config_path.as_deref(), wall_micros, prepare);
+        let mut board = board.map_err(StartError::Board)?;
+        board.keep_rows_of(self.estate.board.current());
+        self.estate.board.prepare(board);
+        self.children.set_limit(shape.slots());
+        Ok(())
     }
 
     /// Opens logs, binds addresses, and begins to fork. All of it can still be taken back.
@@ -273,6 +284,9 @@ impl Master {
         let tick = now.tick();
         let mut next =
             Generation::new(self.numbers, Arc::new(config), listeners, logs, descent.identity, tick);
+        if let Err(fault) = self.make_room(&next) {
+            return self.refused(begun_wall, &[fault.sentence()]);
+        }
         next.initial = needed(&next, busy).min(self.children.free_slots());
         let step = Step::Gathering { next: Box::new(next), deadline: tick.after(PATIENCE) };
         self.reload = Some(Reload { begun, begun_wall, step, failure: None });
@@ -335,7 +349,12 @@ impl Master {
         title::set_title(&current.title(path));
         let took = Duration::from_micros(now.micros_since(begun));
         let text = format!("serving generation {} ({})", current.number, span(took));
-        let board = &self.estate.board;
+        let scoreboard = current.config.scoreboard_file.as_deref();
+        if let Err(error) = self.estate.board.advance(scoreboard) {
+            error!(self.estate.log, "the new scoreboard cannot take its place: {}", cause(&error));
+        }
+        self.estate.counted = current.number;
+        let board = self.estate.board.current();
         current.with_facts(path, time::wall_micros(), |facts| board.set_facts(facts, now));
         board.set_reload(&ReloadOutcome { wall_micros: begun_wall, done: true, text: &text }, now);
         let number = current.number;
@@ -468,6 +487,8 @@ impl Master {
                         let _ = process::kill(child.pid, Signal::SIGKILL);
                     }
                 }
+                self.estate.board.withdraw(next.config.scoreboard_file.as_deref());
+                self.children.set_limit(self.estate.board.shape().slots());
                 // Some may serve already.
                 self.retire_generation(*next, now);
             }
@@ -483,7 +504,7 @@ impl Master {
         error!(log, "reload refused, still serving generation {number}");
         let text = faults.first().map_or("", String::as_str);
         let outcome = ReloadOutcome { wall_micros: begun_wall, done: false, text };
-        self.estate.board.set_reload(&outcome, time::now());
+        self.estate.board.current().set_reload(&outcome, time::now());
         let status = format!("reload refused, still serving generation {number}");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
     }

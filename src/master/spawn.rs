@@ -2,12 +2,13 @@
 
 use crate::clock::Moment;
 use crate::ids::{self, ChildPid, SlotIndex};
+use crate::master::boards::Boards;
 use crate::master::error::cause;
 use crate::master::generation::Generation;
 use crate::master::reload::Reader;
 use crate::mpm::child::{self, Inheritance};
 use crate::mpm::orders::Orders;
-use crate::scoreboard::board::{Board, BoardError, Ending, Loan};
+use crate::scoreboard::board::{BoardError, Ending, Loan};
 use crate::sys::process::{self, ChildExit};
 use crate::sys::{socket, title};
 use std::error::Error;
@@ -48,7 +49,7 @@ impl From<io::Error> for ForkError {
 #[derive(Debug)]
 pub struct Estate {
     /// The scoreboard.
-    pub board: Board,
+    pub board: Boards,
     /// Whose backends the next child counts.
     pub counted: ids::Generation,
     /// The main error log: the current generation's.
@@ -62,13 +63,14 @@ pub struct Estate {
 }
 
 impl Estate {
-    /// Forks a child of `generation` into `slot`, which must be free.
+    /// Forks a child of `generation`, which is the current one or the `next`, into `slot`, which must be free.
     ///
     /// # Errors
     /// If the scoreboard or the kernel has no room. Nothing has changed then.
     pub fn fork(
         &mut self,
         generation: &Generation,
+        next: bool,
         slot: SlotIndex,
         now: Moment,
     ) -> Result<(ChildPid, Orders), ForkError> {
@@ -94,10 +96,10 @@ impl Estate {
         if self.counted != generation.number {
             // The one before may still replace a child while the next comes up.
             let urls = config.backends.iter().map(|backend| backend.url.as_str());
-            self.board.set_backends(generation.number, urls);
+            self.board.lending(next).set_backends(generation.number, urls);
             self.counted = generation.number;
         }
-        let block = self.board.lend(slot, &loan, now).map_err(ForkError::Board)?;
+        let (block, reader) = self.board.lend(next, slot, &loan, now).map_err(ForkError::Board)?;
         let inheritance = Inheritance {
             config: Arc::clone(config),
             slot,
@@ -105,7 +107,7 @@ impl Estate {
             listeners,
             orders: orders_of_child,
             block,
-            board: self.board.reader(),
+            board: reader,
             logger: generation.log.clone(),
             logs: generation.logs.for_child(),
             identity: generation.identity.clone(),
@@ -115,9 +117,9 @@ impl Estate {
         keep.push(inheritance.orders.as_raw_fd());
         keep.extend(inheritance.listeners.iter().map(|(_, fd, _)| fd.as_raw_fd()));
         let board = &self.board;
-        match process::spawn_child_keeping(&keep, move || first_steps(inheritance, board)) {
+        match process::spawn_child_keeping(&keep, move || first_steps(inheritance, board, next)) {
             Ok(pid) => {
-                self.board.set_pid(slot, pid);
+                self.board.set_pid(next, slot, pid);
                 Ok((pid, Orders::new(orders)))
             }
             Err(error) => {
@@ -129,10 +131,10 @@ impl Estate {
 }
 
 /// In the child, which has no descriptor any more but those it is given.
-fn first_steps(inheritance: Inheritance, board: &Board) -> ChildExit {
+fn first_steps(inheritance: Inheritance, board: &Boards, next: bool) -> ChildExit {
     let Inheritance { config, slot, generation, logger, .. } = &inheritance;
     title::set_title(&format!("ostler: {} child, slot {slot}, generation {generation}", config.mpm.name()));
-    if let Err(error) = board.protect_others(*slot) {
+    if let Err(error) = board.protect_others(next, *slot) {
         slog::crit!(logger, "cannot make the rest of the scoreboard read-only: {}", cause(&error));
         return ChildExit::FATAL;
     }

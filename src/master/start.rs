@@ -7,6 +7,7 @@
 use crate::clock::Tick;
 use crate::config::model::{Config, Mpm};
 use crate::log::line::Module;
+use crate::master::boards::Boards;
 use crate::master::detach::{self, Place, Report};
 use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation};
@@ -136,6 +137,7 @@ impl Home {
         title::set_title(&generation.title(config_path.as_deref()));
         signal::ignore_write_faults();
         let counted = generation::FIRST;
+        let board = Boards::new(board);
         let estate = Estate { board, counted, log, captive_stderr, config_path, reader };
         generation.begun = time::now().tick();
         Master::new(estate, generation, pid_file, report, signals)?.run()

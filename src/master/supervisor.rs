@@ -652,7 +652,7 @@ impl Master {
 
     fn leave(mut self, code: i32) -> Result<i32, StartError> {
         let Moment(now) = time::now();
-        self.estate.board.stopped(Moment(now), time::wall_micros());
+        self.estate.board.current().stopped(Moment(now), time::wall_micros());
         if let Some(file) = self.pid_file.take() {
             file.remove();
         }

@@ -32,8 +32,9 @@ impl Master {
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
             return earliest([programs, pulses, rung]);
         }
-        let reload = self.tend_reload(now);
+        // In this order: a reload may wait for a generation to be gone.
         let retired = self.tend_retired(tick);
+        let reload = self.tend_reload(now);
         let growth = self.grow_and_shrink(now);
         let start = self.watch_start(tick);
         let announcement = self.announce(tick);
@@ -197,7 +198,7 @@ impl Master {
             if next { self.reload.as_ref().and_then(Reload::next) } else { Some(&self.generation) };
         let Some(generation) = generation else { return false };
         let number = generation.number;
-        match self.estate.fork(generation, slot, now) {
+        match self.estate.fork(generation, next, slot, now) {
             Ok((pid, orders)) => {
                 if self.refusals.succeed() {
                     let lasted = self.refused_since.take().map_or(Duration::ZERO, |since| tick.until(since));

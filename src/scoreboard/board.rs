@@ -7,6 +7,7 @@
 use crate::clock::Moment;
 use crate::ids::{Generation, SlotIndex};
 use crate::scoreboard::file;
+use crate::scoreboard::histogram::BUCKETS;
 pub use crate::scoreboard::layout::Shape;
 use crate::scoreboard::layout::{
     BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, FLAG_TAIL, Header, LAYOUT_VERSION,
@@ -155,6 +156,13 @@ pub enum Ending {
     Fault,
 }
 
+/// All that a board has counted at one moment, in an order of its own; see [`Board::sums`].
+#[derive(Clone, Debug, Default)]
+pub struct Sums(Vec<u64>);
+
+/// Counters of a backend beside its histogram.
+const BACKEND_COUNTERS: usize = 7;
+
 /// The master's private knowledge of one slot.
 struct Slot {
     process: &'static ProcessRow,
@@ -221,6 +229,21 @@ impl Board {
         birth: &Birth,
         facts: &Facts<'_>,
     ) -> Result<Self, BoardError> {
+        let board = Self::prepare(path, shape, birth, facts)?;
+        if let Some(path) = path {
+            let named = |source| BoardError::Create { path: path.to_owned(), source };
+            Self::publish(path).map_err(named).inspect_err(|_| Self::abandon(path))?;
+        }
+        Ok(board)
+    }
+
+    /// As [`Board::create`], but without the name: [`Board::publish`] gives it, [`Board::abandon`] does without.
+    pub fn prepare(
+        path: Option<&Path>,
+        shape: &Shape,
+        birth: &Birth,
+        facts: &Facts<'_>,
+    ) -> Result<Self, BoardError> {
         let board = match path {
             None => {
                 let named = |source| BoardError::Create { path: PathBuf::from("(memory)"), source };
@@ -236,12 +259,21 @@ impl Board {
                 let file = file::create(path).map_err(named)?;
                 let made = file::reopen(path)
                     .map_err(named)
-                    .and_then(|reader| Self::fill(file, reader, shape, birth, facts))
-                    .and_then(|board| file::publish(path).map_err(named).map(|()| board));
+                    .and_then(|reader| Self::fill(file, reader, shape, birth, facts));
                 made.inspect_err(|_| file::abandon(path))?
             }
         };
         Ok(board)
+    }
+
+    /// Gives the board that was prepared for `path` its name.
+    pub fn publish(path: &Path) -> io::Result<()> {
+        file::publish(path)
+    }
+
+    /// The board that was prepared for `path` will not get that name.
+    pub fn abandon(path: &Path) {
+        file::abandon(path);
     }
 
     /// Gives an empty file its size, maps it, cuts the mapping into rows and writes the header.
@@ -515,6 +547,111 @@ impl Board {
         self.map.protect_read_only(own.end..end)
     }
 
+    /// In a child of another board: all of this one becomes read-only.
+    pub fn protect_all(&self) -> io::Result<()> {
+        self.map.protect_read_only(0..self.slots.last().map_or(0, |last| last.range.end))
+    }
+
+    /// Whether a child has a slot of it.
+    #[must_use]
+    pub fn is_lent(&self) -> bool {
+        self.slots.iter().any(|slot| slot.lent.is_some())
+    }
+
+    /// Goes on where `former` stops: the story of reloads, and which backend has which row. The new board has at
+    /// least as many rows.
+    pub fn succeed(&mut self, former: &Self) {
+        let (header, old) = (self.header, former.header);
+        write_under(&header.sequence, || {
+            for (mine, theirs) in [
+                (&header.config_reads, &old.config_reads),
+                (&header.reloads_refused, &old.reloads_refused),
+                (&header.reload_outcome, &old.reload_outcome),
+                (&header.reload_text_length, &old.reload_text_length),
+            ] {
+                mine.store(theirs.load(Relaxed), Relaxed);
+            }
+            header.reload_wall.store(old.reload_wall.load(Relaxed), Relaxed);
+            for (mine, theirs) in header.reload_text.iter().zip(&old.reload_text) {
+                mine.store(theirs.load(Relaxed), Relaxed);
+            }
+            header.started_wall.store(old.started_wall.load(Relaxed), Relaxed);
+            header.started.store(old.started.load(Relaxed), Relaxed);
+        });
+    }
+
+    /// Gives the backends of an earlier board the rows that they had there; to be called before
+    /// [`Board::set_backends`].
+    pub fn keep_rows_of(&mut self, former: &Self) {
+        let others = self.shape.backend_rows.saturating_sub(1) as usize;
+        self.urls = former.urls.iter().take(others).cloned().collect();
+        write_under(&self.header.sequence, || {
+            for (url, entry) in self.urls.iter().zip(self.backend_table) {
+                set_text(&entry.length, &entry.url, &url.as_bytes()[..url.len().min(URL_BYTES)]);
+            }
+        });
+    }
+
+    /// Everything that has been counted here, by children that are gone and those that live.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums(self.all_totals().map(|total| total.load(Relaxed)).collect());
+        for slot in self.slots.iter().filter(|slot| slot.lent.is_some()) {
+            let rows = || slot.workers.iter();
+            let of = |field: fn(&WorkerRow) -> &AtomicU64| rows().map(|row| clamped(field(row))).sum::<u64>();
+            let scalars = [
+                of(|row| &row.requests),
+                of(|row| &row.bytes_in),
+                of(|row| &row.bytes_out),
+                of(|row| &row.duration),
+                clamped(&slot.process.connections.accepted),
+                clamped(&slot.process.panics),
+                0,
+                0,
+                0,
+            ];
+            let backends = slot.backends.iter().flat_map(counted_by_backend).map(clamped);
+            let live = scalars.into_iter().chain(slot.latency.counts.iter().map(clamped)).chain(backends);
+            for (sum, live) in sums.0.iter_mut().zip(live) {
+                *sum = sum.saturating_add(live);
+            }
+        }
+        sums
+    }
+
+    /// Adds what another board of at most as many backends has counted, as far as that goes beyond `credited`.
+    pub fn credit(&self, sums: &Sums, credited: Option<&Sums>) {
+        write_under(&self.totals.sequence, || {
+            let before = credited.map_or(&[][..], |credited| &credited.0).iter().chain(std::iter::repeat(&0));
+            let news = sums.0.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
+            // The last row is for backends that have none of their own, however many rows there are.
+            let totals: Vec<&AtomicU64> = self.all_totals().collect();
+            let last_row = sums.0.len() - BACKEND_COUNTERS - BUCKETS;
+            let further = totals.len() - sums.0.len();
+            for (index, news) in news.enumerate() {
+                let place = if index < last_row { index } else { index + further };
+                add(totals[place], news);
+            }
+        });
+    }
+
+    fn all_totals(&self) -> impl Iterator<Item = &AtomicU64> {
+        let totals = self.totals;
+        let scalars = [
+            &totals.requests,
+            &totals.bytes_in,
+            &totals.bytes_out,
+            &totals.duration,
+            &totals.accepted,
+            &totals.panics,
+            &totals.children_started,
+            &totals.children_ended,
+            &totals.children_failed,
+        ];
+        let backends = self.backend_totals.iter().flat_map(counted_by_backend);
+        scalars.into_iter().chain(&totals.latency.counts).chain(backends)
+    }
+
     /// Worker rows that the child in `slot` says it holds, at most the threads it has; 0 for a free slot.
     #[must_use]
     pub fn busy(&self, slot: SlotIndex) -> u32 {
@@ -636,7 +773,7 @@ impl Slot {
 }
 
 /// The counters of a backend in the order of the layout.
-fn backend_counters(counters: &BackendCounters) -> [&AtomicU64; 7] {
+fn backend_counters(counters: &BackendCounters) -> [&AtomicU64; BACKEND_COUNTERS] {
     [
         &counters.requests,
         &counters.failures,
@@ -646,6 +783,15 @@ fn backend_counters(counters: &BackendCounters) -> [&AtomicU64; 7] {
         &counters.bytes_in,
         &counters.duration,
     ]
+}
+
+fn counted_by_backend(counters: &BackendCounters) -> impl Iterator<Item = &AtomicU64> {
+    backend_counters(counters).into_iter().chain(&counters.latency.counts)
+}
+
+/// A child's count. It may be anything; sums stay where readers believe them.
+fn clamped(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed).min(MAX_COUNT)
 }
 
 fn drain_backend(from: &BackendCounters, to: &BackendCounters) {

@@ -119,6 +119,11 @@ impl Crowd {
     }
 }
 
+/// Twenty reloads, or as many as `scripts/stress` asks for.
+fn how_many() -> u32 {
+    std::env::var("OSTLER_RELOADS").ok().and_then(|count| count.parse().ok()).unwrap_or(20)
+}
+
 /// The times that the daemon says its reloads took, in milliseconds.
 fn times(daemon: &Daemon) -> Vec<u64> {
     let pattern = regex::Regex::new(r"\] serving generation \d+ \((\d+) ms\)").expect("a literal pattern");
@@ -133,7 +138,7 @@ under_each_mpm! {
         let backend = Backend::start();
         let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/", backend.url()));
         let crowd = Crowd::start(daemon.address());
-        for _ in 0..20 {
+        for _ in 0..how_many() {
             daemon.signal(Signal::SIGHUP);
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -275,6 +280,45 @@ fn what_waits_at_a_listener_that_vanishes_is_served() {
         assert_eq!(client.answer("GET").expect("an answer").status, 200);
     }
     wait_until("the port is free again", || TcpListener::bind(there).ok().map(drop));
+}
+
+#[test]
+fn a_reload_may_change_the_mpm() {
+    let backend = Backend::start();
+    let text = |mpm: Mpm| format!("MPM {}\nProxyPass / {}/", mpm.name(), backend.url());
+    let daemon = Daemon::at(Home::new(), &text(Mpm::Event));
+    let crowd = Crowd::start(daemon.address());
+    for mpm in [Mpm::Worker, Mpm::Prefork, Mpm::Event, Mpm::Prefork, Mpm::Worker, Mpm::Event] {
+        rewrite(&daemon, &text(mpm));
+        reload(&daemon);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    crowd.finish();
+    println!("{:?}", times(&daemon));
+}
+
+#[test]
+fn a_reload_may_change_the_limits() {
+    let backend = Backend::start();
+    let text = |servers: u32, threads: u32| {
+        format!(
+            "MPM event\nServerLimit {servers}\nThreadLimit {threads}\nThreadsPerChild {threads}\n\
+             MaxRequestWorkers {}\nStartServers 1\nMinSpareThreads 1\nProxyPass / {}/",
+            servers * threads,
+            backend.url()
+        )
+    };
+    let daemon = Daemon::at(Home::new(), &text(2, 10));
+    let crowd = Crowd::start(daemon.address());
+    for (servers, threads) in [(4, 20), (1, 40), (8, 5), (2, 10)] {
+        rewrite(&daemon, &text(servers, threads));
+        let generation = reload(&daemon);
+        daemon.wait_for_status("the new generation", |status| {
+            status.text.contains(&format!("generation {generation}"))
+        });
+    }
+    crowd.finish();
+    println!("{:?}", times(&daemon));
 }
 
 #[test]

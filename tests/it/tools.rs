@@ -22,10 +22,8 @@ fn without_a_configuration_it_says_what_to_do() {
 
 #[test]
 fn what_is_not_built_is_refused_in_one_line() {
-    for (arguments, words) in [
-        (&["-k", "upgrade"][..], "cannot upgrade"),
-        (&["-E", "startup.log"], "2>FILE"),
-    ] {
+    for (arguments, words) in [(&["-k", "upgrade"][..], "cannot upgrade"), (&["-E", "startup.log"], "2>FILE")]
+    {
         let run = ostler(arguments);
         assert_eq!((run.code, run.stderr.lines().count()), (Some(2), 1), "{run:?}");
         assert!(run.stderr.contains(words), "{run:?}");

@@ -354,7 +354,7 @@ impl AccessLogs {
 mod tests {
     use super::*;
     use crate::log::line::LogLevels;
-    use crate::sys::{fd, time};
+    use crate::sys::fd;
     use std::os::fd::AsFd;
 
     const RECORD: AccessRecord<'_> = AccessRecord {
@@ -509,37 +509,5 @@ mod tests {
             let count = fd::read(end.as_fd(), &mut bytes).expect("both lines");
             assert_eq!(String::from_utf8_lossy(&bytes[..count]), want.repeat(2));
         }
-    }
-
-    /// `cargo test --release -- --ignored --nocapture cost` prints it.
-    #[test]
-    #[ignore = "a measurement"]
-    fn cost_of_a_combined_line() {
-        const BATCHES: u64 = 300;
-        const ROUNDS: u64 = 5_000;
-        let format = LogFormat::parse("combined").expect("a nickname");
-        let facts =
-            RequestFacts { line: b"GET /static/js/app.4711.min.js?v=1 HTTP/1.1", ..RequestFacts::default() };
-        let agent: &[u8] = b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
-        let referer: &[u8] = b"https://www.example.org/index.html";
-        let mut capture = Capture::new();
-        let mut line = Vec::new();
-        // The best of many batches: what other processes take is not ours.
-        let best = (0..BATCHES).map(|batch| {
-            let begin = time::now();
-            for round in 0..ROUNDS {
-                capture.clear();
-                line.clear();
-                let find = |name: &str| Some(if name == "Referer" { referer } else { agent });
-                format.capture_request(std::hint::black_box(&facts), find, &mut capture);
-                let start_wall_us = RECORD.start_wall_us + batch * ROUNDS + round;
-                let record = AccessRecord { start_wall_us, ..RECORD };
-                format.render(std::hint::black_box(&record), &capture, &mut line);
-                std::hint::black_box(&line);
-            }
-            time::now().micros_since(begin)
-        });
-        let best = best.min().expect("there are batches");
-        println!("combined, {} bytes: {} ns", line.len(), best * 1000 / ROUNDS);
     }
 }

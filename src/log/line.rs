@@ -98,12 +98,12 @@ impl Level {
 
 /// Logs at [`Level::Notice`](crate::log::line::Level::Notice), which slog does not have: turning points that are
 /// written whatever `LogLevel` says. Used as slog's own: `notice!(log, "{} up", name; "module" => "core")`.
-#[macro_export]
 macro_rules! notice {
     ($log:expr, $($rest:tt)+) => {
         ::slog::log!($log, ::slog::Level::Info, "notice", $($rest)+)
     };
 }
+pub(crate) use notice;
 
 macro_rules! modules {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {

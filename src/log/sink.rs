@@ -125,7 +125,7 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 ///
 /// The pair `"module" => "proxy"` names who speaks (`core` without it), `"client" => addr` whom it is about; other
 /// pairs follow the message as `, key=value`. A tag names the levels that slog lacks; for the one that is common,
-/// there is [`crate::notice!`].
+/// there is [`super::line::notice`].
 pub fn logger(sink: Sink, levels: &LogLevels) -> slog::Logger {
     slog::Logger::root(ErrorLog { sink, levels: *levels }, slog::o!())
 }
@@ -297,7 +297,7 @@ impl Serializer for Pairs {
 mod tests {
     use super::*;
     use crate::log::line::Client;
-    use crate::notice;
+    use crate::log::line::notice;
     use crate::sys::fd;
     use slog::{debug, error, info, o, trace, warn};
     use std::io::Read;

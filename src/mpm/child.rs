@@ -4,22 +4,24 @@ use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::lead::Lead;
 use super::orders::{Orders, Word};
+use super::quota::Quota;
 use super::relay::Active;
 use super::rows::{Freed, Rows};
-use super::table::{News, Posted, Table};
+use super::table::Table;
 use super::timers::{Due, Timers};
 use super::tokens::{Aged, Source};
-use super::upstream::{Idle, Link, Links, Place, Waiter};
+use super::upstream::{Links, Place};
 use super::{event, prefork, worker};
 use crate::buf::Gather;
 use crate::clock::{Moment, Tick};
 use crate::config::model::{Config, Handler, Mpm, ServerTokens};
 use crate::http::{DateStamp, HeadLimits};
-use crate::ids::{BackendId, Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
+use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
 use crate::log::access::AccessLogs;
 use crate::log::sink::Sink;
 use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
+use crate::proxy::session::Phase;
 use crate::scoreboard::board::BoardReader;
 use crate::scoreboard::row::ChildBlock;
 use crate::status;
@@ -139,46 +141,16 @@ pub struct Child {
     wall: AtomicU64,
     wall_read: AtomicU64,
     said_full: AtomicU64,
-    sweep_at: AtomicU64,
+    /// When idle connections to backends are due, where no timer watches them.
+    pub(super) sweep_at: AtomicU64,
     quota: Quota,
     hosts: Vec<Host>,
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
     server: String,
     board: BoardReader,
     any_logs: bool,
     /// Whether a connection's own address must be asked for: hosts or logs depend on it.
     needs_local: bool,
-}
-
-/// When the child is used up (MaxRequestsPerChild, MaxConnectionsPerChild).
-struct Quota {
-    requests: AtomicU64,
-    connections: AtomicU64,
-    request_limit: u64,
-    connection_limit: u64,
-    said: AtomicBool,
-}
-
-impl Quota {
-    /// The limits, each a tenth up or down by chance, so that children that began together do not end together,
-    /// and a tenth less than that, so that there is time for an heir.
-    fn new(config: &Config) -> Self {
-        let chance = |limit: Option<std::num::NonZeroU64>| {
-            limit.map_or(u64::MAX, |limit| {
-                let spread = (limit.get() / 5).max(1);
-                let shift = random::number().map_or(spread / 2, |number| number % (spread + 1));
-                let drawn = limit.get() - limit.get() / 10 + shift;
-                (drawn - drawn / 10).max(1)
-            })
-        };
-        Self {
-            requests: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            request_limit: chance(config.limits.max_requests_per_child),
-            connection_limit: chance(config.limits.max_connections_per_child),
-            said: AtomicBool::new(false),
-        }
-    }
 }
 
 /// Descriptors of a child beside those of its connections: logs, listeners, polls, and what libraries open.
@@ -211,9 +183,8 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
 
 impl Child {
     fn new(inheritance: Inheritance) -> io::Result<Self> {
-        let Inheritance {
-            config, generation, listeners, orders, block, board, logger, logs, identity, ..
-        } = inheritance;
+        let Inheritance { config, slot, generation, listeners, orders, block, board, logger, logs, identity } =
+            inheritance;
         if let Some(identity) = &identity {
             privilege::become_identity(identity)?;
         }
@@ -258,7 +229,8 @@ impl Child {
             lead: Lead::new(threads as usize, process::allowed_cores()),
             places: config.backends.iter().map(Place::new).collect(),
             server: server(config.server_tokens),
-            quota: Quota::new(&config),
+            // Without randomness the children draw by their numbers.
+            quota: Quota::new(&config.limits, random::number().unwrap_or(u64::from(slot.0) * 7)),
             orders: Orders::new(orders),
             log: logger,
             block,
@@ -415,24 +387,14 @@ impl Child {
     pub(super) fn accepted(&self) {
         self.open.fetch_add(1, Ordering::SeqCst);
         self.block.connections().accepted.fetch_add(1, Ordering::Relaxed);
-        let count = self.quota.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        if count >= self.quota.connection_limit {
-            self.nearly_used_up();
+        if self.quota.connection() {
+            self.say(Word::NearEnd);
         }
     }
 
     /// A request has begun.
     pub(super) fn begun(&self) {
-        if self.quota.request_limit != u64::MAX
-            && self.quota.requests.fetch_add(1, Ordering::Relaxed) + 1 >= self.quota.request_limit
-        {
-            self.nearly_used_up();
-        }
-    }
-
-    /// The master forks an heir, and sends us away when it is ready. Until then we serve on.
-    fn nearly_used_up(&self) {
-        if !self.quota.said.load(Ordering::Relaxed) && !self.quota.said.swap(true, Ordering::Relaxed) {
+        if self.quota.request() {
             self.say(Word::NearEnd);
         }
     }
@@ -532,7 +494,7 @@ impl Child {
     /// A connection goes away: it waits for nothing any more.
     pub(super) fn leave_line(&self, conn: &mut Conn) {
         if let Some(event) = &self.event {
-            if conn.row.is_none() && conn.session.phase() == crate::proxy::session::Phase::Row {
+            if conn.row.is_none() && conn.session.phase() == Phase::Row {
                 event.rows.leave_line(conn.who);
             }
             if conn.row.is_none() {
@@ -579,165 +541,6 @@ impl Child {
     pub(super) fn accept_what_waits(&self) {
         self.accept_all.store(true, Ordering::SeqCst);
         self.nudge_leader();
-    }
-
-    // --- backends -----------------------------------------------------------------------------------------
-
-    pub(super) fn place(&self, id: BackendId) -> &Place {
-        &self.places[id.index()]
-    }
-
-    pub(super) fn links(&self) -> Option<&Links> {
-        self.event.as_ref().map(|event| &event.links)
-    }
-
-    pub(super) fn watch(&self) -> Option<(&Registry, &Links)> {
-        self.event.as_ref().map(|event| (&self.registry, &event.links))
-    }
-
-    /// How a connection of `who` is told that a place at its backend is free.
-    pub(super) fn waiter(&self, who: Aged) -> Waiter {
-        if self.event.is_some() {
-            Waiter::Connection(who)
-        } else {
-            Waiter::Thread(TURN_COMES.with_borrow(Arc::clone))
-        }
-    }
-
-    fn tell(&self, waiter: Option<Waiter>) {
-        match waiter {
-            None => {}
-            Some(Waiter::Thread(bell)) => bell.signal(),
-            Some(Waiter::Connection(who)) => self.post(who, News::LINK),
-        }
-    }
-
-    /// Puts news to a connection, and the connection into the run queue. For threads that run, not for a leader.
-    pub(super) fn post(&self, who: Aged, news: News) {
-        if let Some(event) = &self.event
-            && event.table.post(who, news) == Posted::Queue
-        {
-            self.lead.push(who.index);
-        }
-    }
-
-    pub(super) fn close_idle(&self, id: BackendId, idle: Idle) {
-        idle.close(self.links());
-        self.link_closed(id);
-    }
-
-    pub(super) fn link_closed(&self, id: BackendId) {
-        let waiter = self.place(id).pool().closed();
-        self.tell(waiter);
-    }
-
-    /// Keeps a connection for the next request.
-    pub(super) fn release(&self, id: BackendId, link: Link, now: Moment) {
-        let place = self.place(id);
-        let waiter = {
-            let mut pool = place.pool();
-            // Under the pool's lock, so that an edge finds either the owner or the pool.
-            let idle = link.rest(self.links());
-            pool.release(idle, now.tick())
-        };
-        self.tell(waiter);
-        match &self.event {
-            Some(event) if place.needs_timer() => {
-                self.schedule(event, now.tick().after(self.config.backend(id).ttl), Due::Pool(id));
-            }
-            Some(_) => {}
-            None => {
-                let at = now.tick().after(self.config.backend(id).ttl).0;
-                self.sweep_at.fetch_min(at, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Closes what has been idle for longer than `ttl`; `all` closes the young ones, too.
-    pub(super) fn sweep(&self, id: BackendId, now: Tick, all: bool) {
-        let place = self.place(id);
-        let (gone, next) = {
-            let mut pool = place.pool();
-            let gone = pool.expired(now, all);
-            (gone, pool.deadline())
-        };
-        for idle in gone {
-            self.close_idle(id, idle);
-        }
-        if let Some(event) = &self.event {
-            match next {
-                Some(at) => self.schedule(event, at, Due::Pool(id)),
-                None => place.timer_done(),
-            }
-        }
-    }
-
-    /// The steward's share of the sweeping, where no timer does it.
-    pub(super) fn sweep_if_unwatched(&self, now: Tick) {
-        if self.event.is_none() {
-            self.sweep_all(now);
-        }
-    }
-
-    /// Closes old idle connections where no timer does (worker, prefork). Costs a look at one number unless some
-    /// are due.
-    pub(super) fn sweep_all(&self, now: Tick) {
-        if now < self.next_sweep() {
-            return;
-        }
-        let mut next = Tick::NEVER;
-        for index in 0..self.places.len() {
-            let id = BackendId(u32::try_from(index).expect("a configuration has fewer than 2^32 backends"));
-            if self.place(id).pool().deadline().is_some_and(|at| at <= now) {
-                self.sweep(id, now, false);
-            }
-            next = next.min(self.place(id).pool().deadline().unwrap_or(Tick::NEVER));
-        }
-        self.sweep_at.store(next.0, Ordering::Relaxed);
-    }
-
-    /// When [`Child::sweep_all`] has something to do.
-    pub(super) fn next_sweep(&self) -> Tick {
-        Tick(self.sweep_at.load(Ordering::Relaxed))
-    }
-
-    /// An edge on a connection that nobody uses: the backend has closed it, or says what nobody asked for.
-    pub(super) fn idle_edge(&self, id: BackendId, ticket: Aged) {
-        let found = self.place(id).pool().remove(|idle| idle.is(ticket));
-        if let Some(idle) = found {
-            self.close_idle(id, idle);
-        }
-    }
-
-    /// The backend of an exchange that waited for a place waits no more.
-    pub(super) fn leave_place(&self, active: &Active, who: Aged) {
-        if active.link.is_none()
-            && let Some(id) = active.exchange.backend()
-        {
-            self.place(id).pool().leave(|waiter| match waiter {
-                Waiter::Connection(other) => *other == who,
-                Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
-            });
-        }
-    }
-
-    pub(super) fn backend_works(&self, id: BackendId) {
-        if self.place(id).health.worked() {
-            crate::notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
-                "module" => "proxy");
-        }
-    }
-
-    pub(super) fn backend_fails(&self, id: BackendId, fault: &io::Error, now: Moment) {
-        let backend = self.config.backend(id);
-        if self.place(id).health.failed(now.tick(), backend.retry) {
-            let next = if backend.retry.is_zero() {
-                "the next request tries again".to_owned()
-            } else {
-                format!("next try in {} s", backend.retry.as_secs())
-            };
-            error!(self.log, "{}: cannot be connected: {fault}; {next}", backend.url; "module" => "proxy");
-        }
     }
 
     // --- deadlines ----------------------------------------------------------------------------------------

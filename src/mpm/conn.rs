@@ -22,6 +22,7 @@ use crate::proxy::session::{Expiry, Phase, Session, Waits};
 use crate::scoreboard::state::WorkerState;
 use crate::sys::poll::Wish;
 use crate::sys::socket;
+use memmap2::MmapMut;
 use slog::{debug, info};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -36,8 +37,9 @@ const TURN: usize = 256 * 1024;
 
 /// What a thread needs to serve: one set per thread, given back when it rests.
 pub struct Scratch {
-    /// What was read last.
-    pub input: Box<[u8]>,
+    /// What was read last. A mapping of its own: pages that no read touches cost nothing, and all go back when the
+    /// thread rests.
+    pub input: MmapMut,
     /// What goes out next.
     pub out: Gather,
     /// Room for parsed fields.
@@ -57,7 +59,7 @@ impl Scratch {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            input: vec![0; BUFFER].into_boxed_slice(),
+            input: MmapMut::map_anon(BUFFER).expect("a thread that serves has memory for its buffer"),
             out: Gather::new(),
             slots: FieldSlots::new(),
             path: Vec::new(),
@@ -191,7 +193,7 @@ impl Conn {
             let step = match self.session.phase() {
                 Phase::Idle | Phase::Head => self.read_head(child, scratch, now),
                 Phase::Row => self.wait_for_row(now),
-                Phase::Linger => self.linger_on(scratch),
+                Phase::Linger => self.linger_on(scratch, now),
                 Phase::Place | Phase::Connect | Phase::Exchange | Phase::Tunnel => {
                     self.relay(child, scratch, now, &mut moved)
                 }
@@ -536,7 +538,7 @@ impl Conn {
             match socket::send(self.client.as_fd(), self.backlog.bytes()) {
                 Ok(count) => {
                     self.backlog.advance(count);
-                    self.session.client_took(now);
+                    self.session.client_moved(now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.0 &= !News::CLIENT_WRITE.0;
@@ -578,13 +580,14 @@ impl Conn {
     }
 
     /// After the last response: reads and throws away until the client has closed.
-    fn linger_on(&mut self, scratch: &mut Scratch) -> Step {
+    fn linger_on(&mut self, scratch: &mut Scratch, now: Moment) -> Step {
         self.drop_rest();
         let mut total = 0;
         while self.ready.has(News::CLIENT_READ) {
             match self.read_client(&mut scratch.input) {
                 Ok(Some(0)) | Err(_) => return Step::Over,
                 Ok(Some(count)) => {
+                    self.session.client_moved(now.tick());
                     total += count;
                     if total >= TURN {
                         // A client that floods us after its answer is cut off.
@@ -598,11 +601,11 @@ impl Conn {
     }
 
     /// All has been said: gives the client time to read it, then closes.
-    pub(super) fn begin_linger(&mut self, short: bool, child: &Child, now: Moment) -> Step {
+    pub(super) fn begin_linger(&mut self, child: &Child, now: Moment) -> Step {
         if self.eof || socket::shutdown_write(self.client.as_fd()).is_err() {
             return Step::Over;
         }
-        self.session.linger(short, now.tick());
+        self.session.linger(now.tick());
         self.gauge(Gauge::Closing, child);
         if child.rows_are_held_by_connections() {
             self.set_state(WorkerState::Closing, child);

@@ -17,10 +17,13 @@
 //! | `tokens` | what is an event of the poll about? |
 //! | `conn` | what does one client connection do next? |
 //! | `relay` | how do an exchange's bytes move? |
+//! | `backends` | which connections to backends are idle, who waits for one, which backend is well? |
+//! | `quota` | when is a child used up? |
 //! | `upstream` | how are backend connections opened, lent, kept? |
 //! | `record` | what do logs and scoreboard learn of an exchange? |
 
 mod accept;
+mod backends;
 mod blocking;
 pub mod child;
 pub mod conn;
@@ -28,6 +31,7 @@ mod event;
 pub mod lead;
 pub mod orders;
 mod prefork;
+mod quota;
 mod record;
 pub mod relay;
 pub mod rows;

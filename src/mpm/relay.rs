@@ -15,7 +15,7 @@ use crate::log::line::Client;
 use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
 use crate::proxy::pool::Lease;
-use crate::proxy::session::Expiry;
+use crate::proxy::session::{Expiry, Phase};
 use crate::sys::socket;
 use nix::errno::Errno;
 use slog::debug;
@@ -178,6 +178,10 @@ impl Conn {
 
     /// Gets a connection to the backend: an idle one, or a fresh one.
     fn obtain(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
+        if self.session.phase() == Phase::Place && !self.ready.has(News::LINK) {
+            return Flow::Blocked;
+        }
+        self.ready.0 &= !News::LINK.0;
         let id = active.exchange.backend().expect("an exchange without a backend has been answered");
         let place = child.place(id);
         if !place.health.may_try(now.tick()) {
@@ -381,7 +385,7 @@ impl Conn {
                         active.bytes_in += count as u64;
                         *moved += count;
                         self.session.body_bytes(count);
-                        self.session.client_took(now.tick());
+                        self.session.client_moved(now.tick());
                     }
                     Err(error) => return self.client_failed(active, &error, child),
                 }
@@ -705,7 +709,7 @@ impl Conn {
                 self.backend_failed(&mut active, &Failure::ConnectTimeout, child, scratch, now)
             }
             Expiry::Place => {
-                child.leave_place(&active, self.who);
+                child.leave_place(self, &active);
                 self.backend_failed(&mut active, &Failure::NoPlace, child, scratch, now)
             }
             _ => self.backend_failed(&mut active, &Failure::Timeout, child, scratch, now),
@@ -732,7 +736,7 @@ impl Conn {
             return Step::Moved;
         }
         self.rest = Vec::new();
-        if linger { self.begin_linger(false, child, now) } else { Step::Over }
+        if linger { self.begin_linger(child, now) } else { Step::Over }
     }
 
     /// The client's connection ends in the middle of whatever was under way.
@@ -740,7 +744,7 @@ impl Conn {
         if let Some(mut active) = self.active.take() {
             let tunnel = active.exchange.is_tunnel();
             self.drop_link(&mut active, child);
-            child.leave_place(&active, self.who);
+            child.leave_place(self, &active);
             if !tunnel {
                 active.exchange.cut();
             }

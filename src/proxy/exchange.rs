@@ -95,6 +95,8 @@ pub enum Failure {
     Malformed(Fault),
     /// More interim responses than anybody can mean.
     TooManyInterims,
+    /// It switched to a protocol that was not asked for.
+    WrongProtocol,
     /// We have no more descriptors, or the like.
     Resources(String),
 }
@@ -110,7 +112,7 @@ impl Failure {
             | Self::NoPlace
             | Self::Resources(_) => 503,
             Self::Timeout => 504,
-            Self::Closed | Self::Malformed(_) | Self::TooManyInterims => 502,
+            Self::Closed | Self::Malformed(_) | Self::TooManyInterims | Self::WrongProtocol => 502,
         }
     }
 
@@ -126,6 +128,7 @@ impl Failure {
             Self::Closed => "closed",
             Self::Malformed(_) => "malformed",
             Self::TooManyInterims => "too_many_interims",
+            Self::WrongProtocol => "wrong_protocol",
             Self::Resources(_) => "resources",
         }
     }
@@ -144,6 +147,7 @@ impl fmt::Display for Failure {
             Self::Closed => f.write_str("closed the connection before its response was complete"),
             Self::Malformed(fault) => write!(f, "sent a response that is not valid: {fault}"),
             Self::TooManyInterims => write!(f, "sent more than {MAX_INTERIMS} interim responses"),
+            Self::WrongProtocol => f.write_str("switched to a protocol that was not asked for"),
             Self::Resources(why) => write!(f, "not tried: {why}"),
         }
     }
@@ -304,6 +308,9 @@ impl Default for Exchange {
     }
 }
 
+/// The one protocol that requests may switch to.
+const WEBSOCKET: &[u8] = b"websocket";
+
 /// What a 405 must tell (RFC 9110, section 15.5.6): all but CONNECT and TRACE pass.
 const ALLOW: &[(&str, &str)] = &[("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")];
 
@@ -399,7 +406,10 @@ impl Exchange {
                 self.backend = Some(id);
                 let backend = cx.config.backend(id);
                 self.keep_backend = backend.reuse;
-                let upgrade = head.upgrade.filter(|_| head.body == RequestBody::Empty);
+                // Other protocols would need to be understood: h2c, say, would be a way around everything here.
+                let upgrade = head
+                    .upgrade
+                    .filter(|names| head.body == RequestBody::Empty && names.eq_ignore_ascii_case(WEBSOCKET));
                 self.upgrade = upgrade.is_some();
                 if !host.reverse.is_empty() || !route.reverse.is_empty() {
                     self.reverse = route.reverse;
@@ -676,6 +686,9 @@ impl Exchange {
                 out.push_with(|owned| rewrite::interim_head(&head, via, &host.name, owned));
             }
             return Ok(());
+        }
+        if head.status == 101 && !head.upgrade.is_some_and(|name| name.eq_ignore_ascii_case(WEBSOCKET)) {
+            return Err(Failure::WrongProtocol);
         }
         observe(&head);
         self.record.upstream_status = head.status;

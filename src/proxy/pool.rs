@@ -57,9 +57,16 @@ impl<L, W> Pool<L, W> {
         self.waiting.push_back(who);
     }
 
-    /// Somebody waits no longer.
-    pub fn leave(&mut self, is_it: impl Fn(&W) -> bool) {
+    /// Somebody waits no longer. Whether they were in the line.
+    pub fn leave(&mut self, is_it: impl Fn(&W) -> bool) -> bool {
+        let before = self.waiting.len();
         self.waiting.retain(|who| !is_it(who));
+        self.waiting.len() != before
+    }
+
+    /// Whoever has waited longest: somebody who had been told of a place does not take it.
+    pub fn next_in_line(&mut self) -> Option<W> {
+        self.waiting.pop_front()
     }
 
     /// Gives a connection back for the next request. Returns who has waited longest, who must ask again.

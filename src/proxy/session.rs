@@ -7,10 +7,10 @@ use crate::clock::Tick;
 use crate::config::model::{ReadTimeout, VirtualHost};
 use std::time::Duration;
 
-/// How long a client may take to close after we have (httpd's MAX_SECS_TO_LINGER).
+/// How long a client may go on sending after we have said all (httpd's MAX_SECS_TO_LINGER).
 const LINGER: Duration = Duration::from_secs(30);
-/// The same for a client that had sent nothing, or too slowly, or that we are getting rid of.
-const SHORT_LINGER: Duration = Duration::from_secs(2);
+/// How long it may stay silent meanwhile (httpd's SECONDS_TO_LINGER).
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// How long a backend may stay silent on `Expect: 100-continue` before the body is asked for all the same
 /// (RFC 9110, section 10.1.1: a client must not wait for ever, and neither must we).
 const EXPECT: Duration = Duration::from_secs(1);
@@ -90,7 +90,6 @@ pub struct Session {
     body: Tick,
     /// Bytes of the head, then of the body, for the rate of RequestReadTimeout.
     arrived: u64,
-    short_linger: bool,
 }
 
 impl Session {
@@ -105,7 +104,6 @@ impl Session {
             upstream: now,
             body: now,
             arrived: 0,
-            short_linger: false,
         }
     }
 
@@ -177,8 +175,8 @@ impl Session {
         (self.client, self.upstream, self.body) = (now, now, now);
     }
 
-    /// The client took bytes.
-    pub fn client_took(&mut self, now: Tick) {
+    /// The client took or gave bytes.
+    pub fn client_moved(&mut self, now: Tick) {
         self.client = now;
     }
 
@@ -215,8 +213,8 @@ impl Session {
     }
 
     /// All has been said; the client gets time to close.
-    pub fn linger(&mut self, short: bool, now: Tick) {
-        self.short_linger = short;
+    pub fn linger(&mut self, now: Tick) {
+        self.client = now;
         self.enter(Phase::Linger, now);
     }
 
@@ -245,8 +243,8 @@ impl Session {
             Phase::Place => (self.since.after(silence), Expiry::Place),
             Phase::Connect => (self.since.after(connect), Expiry::Connect),
             Phase::Linger => {
-                let span = if self.short_linger { SHORT_LINGER } else { LINGER };
-                (self.since.after(span), Expiry::Linger)
+                let end = self.since.after(LINGER).min(self.client.after(LINGER_SILENCE));
+                (end, Expiry::Linger)
             }
             Phase::Tunnel => {
                 let span = silence.max(host.timeout);

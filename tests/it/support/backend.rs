@@ -548,7 +548,7 @@ pub fn by_path(exchange: &mut Exchange) -> io::Result<()> {
             Ok(())
         }
         "deaf" => {
-            exchange.read_body_deaf(|_| {})?;
+            exchange.awaits_continue = false;
             exchange.echo()
         }
         _ => exchange.echo(),

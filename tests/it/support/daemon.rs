@@ -164,6 +164,9 @@ pub struct Daemon {
     tolerated: RefCell<Vec<String>>,
 }
 
+/// Tests work daemons to their limits on purpose.
+const EXPECTED: &str = "MaxRequestWorkers";
+
 impl Daemon {
     /// Starts with `text` under the default driver.
     #[track_caller]
@@ -218,7 +221,14 @@ impl Daemon {
     }
 
     fn new(home: Home, process: Option<Child>, master: i32, group: i32) -> Self {
-        Self { home, process, master, group, addresses: Vec::new(), tolerated: RefCell::default() }
+        Self {
+            home,
+            process,
+            master,
+            group,
+            addresses: Vec::new(),
+            tolerated: RefCell::new(vec![EXPECTED.to_owned()]),
+        }
     }
 
     #[track_caller]
@@ -367,6 +377,13 @@ impl Daemon {
                 None
             }
         }
+    }
+
+    /// Asserts that all of these children still live; new ones may have come beside them.
+    #[track_caller]
+    pub fn assert_alive(&self, before: &[i32]) {
+        let now = self.children();
+        assert!(before.iter().all(|child| now.contains(child)), "{before:?} became {now:?}");
     }
 
     /// Whether the master runs.

@@ -1,0 +1,182 @@
+//! A child's connections to its backends: which are idle, who waits for one, what is known of their health.
+
+use super::child::{Child, TURN_COMES};
+use super::conn::Conn;
+use super::relay::Active;
+use super::table::{News, Posted};
+use super::timers::Due;
+use super::tokens::Aged;
+use super::upstream::{Idle, Link, Links, Place, Waiter};
+use crate::clock::{Moment, Tick};
+use crate::ids::BackendId;
+use crate::log::line::notice;
+use crate::proxy::session::Phase;
+use mio::Registry;
+use slog::error;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Child {
+    pub(super) fn place(&self, id: BackendId) -> &Place {
+        &self.places[id.index()]
+    }
+
+    pub(super) fn links(&self) -> Option<&Links> {
+        self.event.as_ref().map(|event| &event.links)
+    }
+
+    pub(super) fn watch(&self) -> Option<(&Registry, &Links)> {
+        self.event.as_ref().map(|event| (&self.registry, &event.links))
+    }
+
+    /// How a connection of `who` is told that a place at its backend is free.
+    pub(super) fn waiter(&self, who: Aged) -> Waiter {
+        if self.event.is_some() {
+            Waiter::Connection(who)
+        } else {
+            Waiter::Thread(TURN_COMES.with_borrow(Arc::clone))
+        }
+    }
+
+    fn tell(&self, waiter: Option<Waiter>) {
+        match waiter {
+            None => {}
+            Some(Waiter::Thread(bell)) => bell.signal(),
+            Some(Waiter::Connection(who)) => self.post(who, News::LINK),
+        }
+    }
+
+    /// Puts news to a connection, and the connection into the run queue. For threads that run, not for a leader.
+    pub(super) fn post(&self, who: Aged, news: News) {
+        if let Some(event) = &self.event
+            && event.table.post(who, news) == Posted::Queue
+        {
+            self.lead.push(who.index);
+        }
+    }
+
+    pub(super) fn close_idle(&self, id: BackendId, idle: Idle) {
+        idle.close(self.links());
+        self.link_closed(id);
+    }
+
+    pub(super) fn link_closed(&self, id: BackendId) {
+        let waiter = self.place(id).pool().closed();
+        self.tell(waiter);
+    }
+
+    /// Keeps a connection for the next request.
+    pub(super) fn release(&self, id: BackendId, link: Link, now: Moment) {
+        let place = self.place(id);
+        let waiter = {
+            let mut pool = place.pool();
+            // Under the pool's lock, so that an edge finds either the owner or the pool.
+            let idle = link.rest(self.links());
+            pool.release(idle, now.tick())
+        };
+        self.tell(waiter);
+        match &self.event {
+            Some(event) if place.needs_timer() => {
+                self.schedule(event, now.tick().after(self.config.backend(id).ttl), Due::Pool(id));
+            }
+            Some(_) => {}
+            None => {
+                let at = now.tick().after(self.config.backend(id).ttl).0;
+                self.sweep_at.fetch_min(at, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Closes what has been idle for longer than `ttl`; `all` closes the young ones, too.
+    pub(super) fn sweep(&self, id: BackendId, now: Tick, all: bool) {
+        let place = self.place(id);
+        let (gone, next) = {
+            let mut pool = place.pool();
+            let gone = pool.expired(now, all);
+            (gone, pool.deadline())
+        };
+        for idle in gone {
+            self.close_idle(id, idle);
+        }
+        if let Some(event) = &self.event {
+            match next {
+                Some(at) => self.schedule(event, at, Due::Pool(id)),
+                None => place.timer_done(),
+            }
+        }
+    }
+
+    /// The steward's share of the sweeping, where no timer does it.
+    pub(super) fn sweep_if_unwatched(&self, now: Tick) {
+        if self.event.is_none() {
+            self.sweep_all(now);
+        }
+    }
+
+    /// Closes old idle connections where no timer does (worker, prefork). Costs a look at one number unless some
+    /// are due.
+    pub(super) fn sweep_all(&self, now: Tick) {
+        if now < self.next_sweep() {
+            return;
+        }
+        let mut next = Tick::NEVER;
+        for index in 0..self.places.len() {
+            let id = BackendId(u32::try_from(index).expect("a configuration has fewer than 2^32 backends"));
+            if self.place(id).pool().deadline().is_some_and(|at| at <= now) {
+                self.sweep(id, now, false);
+            }
+            next = next.min(self.place(id).pool().deadline().unwrap_or(Tick::NEVER));
+        }
+        self.sweep_at.store(next.0, Ordering::Relaxed);
+    }
+
+    /// When [`Child::sweep_all`] has something to do.
+    pub(super) fn next_sweep(&self) -> Tick {
+        Tick(self.sweep_at.load(Ordering::Relaxed))
+    }
+
+    /// An edge on a connection that nobody uses: the backend has closed it, or says what nobody asked for.
+    pub(super) fn idle_edge(&self, id: BackendId, ticket: Aged) {
+        let found = self.place(id).pool().remove(|idle| idle.is(ticket));
+        if let Some(idle) = found {
+            self.close_idle(id, idle);
+        }
+    }
+
+    /// An exchange that waited for a place at its backend waits no more. If it had just been told of one, the next
+    /// in the line is told instead.
+    pub(super) fn leave_place(&self, conn: &mut Conn, active: &Active) {
+        if conn.session.phase() != Phase::Place {
+            return;
+        }
+        let Some(id) = active.exchange.backend() else { return };
+        let mut pool = self.place(id).pool();
+        let waited = pool.leave(|waiter| match waiter {
+            Waiter::Connection(other) => *other == conn.who,
+            Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
+        });
+        let next = if waited { None } else { pool.next_in_line() };
+        drop(pool);
+        self.tell(next);
+    }
+
+    pub(super) fn backend_works(&self, id: BackendId) {
+        if self.place(id).health.worked() {
+            notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
+                "module" => "proxy");
+        }
+    }
+
+    pub(super) fn backend_fails(&self, id: BackendId, fault: &io::Error, now: Moment) {
+        let backend = self.config.backend(id);
+        if self.place(id).health.failed(now.tick(), backend.retry) {
+            let next = if backend.retry.is_zero() {
+                "the next request tries again".to_owned()
+            } else {
+                format!("next try in {} s", backend.retry.as_secs())
+            };
+            error!(self.log, "{}: cannot be connected: {fault}; {next}", backend.url; "module" => "proxy");
+        }
+    }
+}

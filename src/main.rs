@@ -11,7 +11,7 @@ use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::{status, sys};
 use std::error::Error;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -153,13 +153,15 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
 }
 
 fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
-    let cannot =
-        |what: String| move |error: io::Error| Failure::Sentence(format!("cannot {what}: {}", cause(&error)));
-    let place = demo::choose_port(port).map_err(cannot(format!("listen on 127.0.0.1:{port}")))?;
-    let origin = Origin::start().map_err(cannot("start the demo's origin".to_owned()))?;
-    let origin_address: SocketAddr = origin.address();
-    let loaded = reading::without_a_file(demo::NAME, &demo::config_text(mpm, place.address, origin_address))?;
-    let greeting = demo::greeting(mpm, place, port, origin_address);
+    let cannot = |error: StartError| Failure::Sentence(error.sentence());
+    let wished = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let place =
+        demo::choose_port(port).map_err(|source| cannot(StartError::Listen { address: wished, source }))?;
+    let origin = Origin::start()
+        .map_err(|source| cannot(StartError::System { what: "start the demo's origin", source }))?;
+    let text = demo::config_text(mpm, place.address, origin.address());
+    let loaded = reading::without_a_file(demo::NAME, &text)?;
+    let greeting = demo::greeting(mpm, place, port, origin.address());
     serve(loaded, None, true, Some(greeting))
 }
 

@@ -12,7 +12,7 @@ use crate::sys::{epoll, socket};
 use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,19 +98,23 @@ impl Doors {
         Tick(self.resume.load(Ordering::Relaxed))
     }
 
-    /// Watches them (again). Does nothing once they are closed.
+    /// Watches them (again): all or none. Does nothing once they are closed.
     ///
     /// # Errors
-    /// If the kernel has no room for another watch.
-    pub fn open(&self) -> io::Result<()> {
+    /// If the kernel has no room for another watch; it is tried again after a pause, as after any shortage.
+    pub fn open(&self, now: Tick) -> io::Result<()> {
         let mut inner = self.lock();
-        if inner.watched {
-            return Ok(());
+        if !inner.watched {
+            for (place, door) in inner.doors.iter().enumerate() {
+                if let Err(fault) = epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place)) {
+                    inner.watched = true;
+                    self.stop(&mut inner);
+                    self.suspend(&mut inner, now);
+                    return Err(fault);
+                }
+            }
+            inner.watched = true;
         }
-        for (place, door) in inner.doors.iter().enumerate() {
-            epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place))?;
-        }
-        inner.watched = true;
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
         self.shut.store(inner.doors.is_empty(), Ordering::SeqCst);
         Ok(())
@@ -118,10 +122,13 @@ impl Doors {
 
     /// Stops watching them. To be called only after an accept, if this child may have been woken for one.
     pub fn shut(&self) {
-        let mut inner = self.lock();
+        self.stop(&mut self.lock());
+    }
+
+    fn stop(&self, inner: &mut Inner) {
         if inner.watched {
             for door in &inner.doors {
-                // It was added, and the descriptor is open: nothing can fail that matters.
+                // One that is not there, after a watch that failed, is no harm.
                 let _ = epoll::delete(inner.epoll, door.fd.as_fd());
             }
             inner.watched = false;
@@ -131,8 +138,9 @@ impl Doors {
 
     /// Stops watching them and closes them, for ever (invariant 9: in this order).
     pub fn close(&self) {
-        self.shut();
-        self.lock().doors.clear();
+        let mut inner = self.lock();
+        self.stop(&mut inner);
+        inner.doors.clear();
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
     }
 
@@ -155,15 +163,16 @@ impl Doors {
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
+                let mut moved = Ok(());
                 if inner.watched {
-                    let listener: BorrowedFd<'_> = inner.doors[place as usize].fd.as_fd();
-                    let moved = epoll::delete(inner.epoll, listener)
+                    let listener = inner.doors[place as usize].fd.as_fd();
+                    moved = epoll::delete(inner.epoll, listener)
                         .and_then(|()| epoll::add_exclusive(inner.epoll, listener, token(place as usize)));
-                    if moved.is_err() {
-                        // No room for the watch now: as with any shortage, try again soon.
-                        inner.watched = false;
-                        self.suspend(&mut inner, now);
-                    }
+                }
+                if moved.is_err() {
+                    // No room for the watch now: as with any shortage, try again soon.
+                    self.stop(&mut inner);
+                    self.suspend(&mut inner, now);
                 }
                 inner.pause = PAUSE.0;
                 Came::Client(Newcomer { fd, peer, local, place })
@@ -171,9 +180,8 @@ impl Doors {
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
                     let news = inner.pause == PAUSE.0;
-                    drop(inner);
-                    self.shut();
-                    self.suspend(&mut self.lock(), now);
+                    self.stop(&mut inner);
+                    self.suspend(&mut inner, now);
                     Came::Shortage(error, news)
                 }
                 // A client that has gone again, a network that failed: the next one is another matter.

@@ -39,6 +39,26 @@ impl Child {
         }
     }
 
+    /// Whether `waiter` is the connection `who`, served by this thread.
+    pub(super) fn is_waiter(&self, waiter: &Waiter, who: Aged) -> bool {
+        match waiter {
+            Waiter::Connection(other) => *other == who,
+            Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
+        }
+    }
+
+    /// Closes one idle connection, to whichever backend, because descriptors have run out. Whether there was one.
+    pub(super) fn give_up_an_idle_link(&self) -> bool {
+        for (index, place) in self.places.iter().enumerate() {
+            let oldest = place.pool().remove(|_| true);
+            if let Some(idle) = oldest {
+                self.close_idle(BackendId(u32::try_from(index).expect("fewer than 2^32 backends")), idle);
+                return true;
+            }
+        }
+        false
+    }
+
     fn tell(&self, waiter: Option<Waiter>) {
         match waiter {
             None => {}
@@ -69,15 +89,16 @@ impl Child {
     /// Keeps a connection for the next request.
     pub(super) fn release(&self, id: BackendId, link: Link, now: Moment) {
         let place = self.place(id);
-        let waiter = {
+        let (waiter, needs_timer) = {
             let mut pool = place.pool();
             // Under the pool's lock, so that an edge finds either the owner or the pool.
             let idle = link.rest(self.links());
-            pool.release(idle, now.tick())
+            let waiter = pool.release(idle, now.tick());
+            (waiter, place.needs_timer())
         };
         self.tell(waiter);
         match &self.event {
-            Some(event) if place.needs_timer() => {
+            Some(event) if needs_timer => {
                 self.schedule(event, now.tick().after(self.config.backend(id).ttl), Due::Pool(id));
             }
             Some(_) => {}
@@ -88,22 +109,24 @@ impl Child {
         }
     }
 
-    /// Closes what has been idle for longer than `ttl`; `all` closes the young ones, too.
-    pub(super) fn sweep(&self, id: BackendId, now: Tick, all: bool) {
+    /// Closes what has been idle for longer than `ttl`.
+    pub(super) fn sweep(&self, id: BackendId, now: Tick) {
         let place = self.place(id);
         let (gone, next) = {
             let mut pool = place.pool();
-            let gone = pool.expired(now, all);
-            (gone, pool.deadline())
+            let gone = pool.expired(now);
+            let next = pool.deadline();
+            if next.is_none() {
+                // Still under the pool's lock: whoever releases a connection next asks for a timer again.
+                place.timer_done();
+            }
+            (gone, next)
         };
         for idle in gone {
             self.close_idle(id, idle);
         }
-        if let Some(event) = &self.event {
-            match next {
-                Some(at) => self.schedule(event, at, Due::Pool(id)),
-                None => place.timer_done(),
-            }
+        if let (Some(event), Some(at)) = (&self.event, next) {
+            self.schedule(event, at, Due::Pool(id));
         }
     }
 
@@ -124,7 +147,7 @@ impl Child {
         for index in 0..self.places.len() {
             let id = BackendId(u32::try_from(index).expect("a configuration has fewer than 2^32 backends"));
             if self.place(id).pool().deadline().is_some_and(|at| at <= now) {
-                self.sweep(id, now, false);
+                self.sweep(id, now);
             }
             next = next.min(self.place(id).pool().deadline().unwrap_or(Tick::NEVER));
         }
@@ -152,10 +175,7 @@ impl Child {
         }
         let Some(id) = active.exchange.backend() else { return };
         let mut pool = self.place(id).pool();
-        let waited = pool.leave(|waiter| match waiter {
-            Waiter::Connection(other) => *other == conn.who,
-            Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
-        });
+        let waited = pool.leave(|waiter| self.is_waiter(waiter, conn.who));
         let next = if waited { None } else { pool.next_in_line() };
         drop(pool);
         self.tell(next);

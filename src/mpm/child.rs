@@ -124,7 +124,9 @@ pub struct Child {
     /// Nobody else accepts on our listeners any more: what waits there is ours.
     pub(super) last: AtomicBool,
     /// Threads that serve a connection (worker).
-    serving: AtomicU32,
+    serving: Mutex<u32>,
+    /// Listeners that a leader has been told of and not looked at yet (worker).
+    pub(super) waiting: Mutex<Vec<u32>>,
     /// An order to accept has come and not been carried out.
     pub(super) accept_all: AtomicBool,
     /// Client connections that are open.
@@ -203,10 +205,12 @@ impl Child {
             let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
             let room = (soft.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(1, 1 << 24) as u32;
             let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
+            // Descriptors run out before tickets do.
+            let links = soft.clamp(1, 1 << 24) as u32;
             Event {
                 rows: Rows::new(threads),
                 table: Table::new(limit + LATE),
-                links: Links::new(limit + LATE),
+                links: Links::new(links),
                 timers: Timers::default(),
                 limit,
             }
@@ -248,7 +252,8 @@ impl Child {
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
             last: AtomicBool::new(false),
-            serving: AtomicU32::new(0),
+            serving: Mutex::new(0),
+            waiting: Mutex::new(Vec::new()),
             accept_all: AtomicBool::new(false),
             open: AtomicU32::new(0),
             over: EventFd::new()?,
@@ -403,6 +408,13 @@ impl Child {
         }
     }
 
+    /// The master asks how we are: what it may have missed is said again.
+    pub(super) fn repeat(&self) {
+        if self.quota.is_near() && !self.is_leaving() {
+            self.say(Word::NearEnd);
+        }
+    }
+
     /// A connection is gone.
     pub(super) fn closed(&self) {
         let left = self.open.fetch_sub(1, Ordering::SeqCst) - 1;
@@ -432,8 +444,7 @@ impl Child {
     /// A row, or a place in the line.
     pub(super) fn take_row(&self, who: Aged) -> Option<WorkerIndex> {
         let event = self.event.as_ref()?;
-        let (row, last) = event.rows.take(who, true)?;
-        self.block.set_busy(event.rows.busy());
+        let (row, last) = event.rows.take(who, |busy| self.block.set_busy(busy))?;
         if last {
             self.say_full();
         }
@@ -444,23 +455,32 @@ impl Child {
     pub(super) fn busy_now(&self) -> u32 {
         match &self.event {
             Some(event) => event.rows.busy(),
-            None => self.serving.load(Ordering::Relaxed),
+            None => *self.serving(),
         }
     }
 
     /// A thread of a worker child has taken a connection.
     pub(super) fn takes_one(&self) {
-        let busy = self.serving.fetch_add(1, Ordering::Relaxed) + 1;
-        self.block.set_busy(busy);
-        if busy == self.config.limits.threads_per_child {
+        let full = {
+            let mut serving = self.serving();
+            *serving += 1;
+            self.block.set_busy(*serving);
+            *serving == self.config.limits.threads_per_child
+        };
+        if full {
             self.say_full();
         }
     }
 
     /// A thread of a worker child is done with its connection.
     pub(super) fn finished_one(&self) {
-        let busy = self.serving.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.block.set_busy(busy);
+        let mut serving = self.serving();
+        *serving -= 1;
+        self.block.set_busy(*serving);
+    }
+
+    fn serving(&self) -> std::sync::MutexGuard<'_, u32> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last row is taken: the master may have to fork. Said at most every 100 ms.
@@ -482,14 +502,13 @@ impl Child {
         let Some(event) = &self.event else { return };
         let Some(row) = conn.row.take() else { return };
         self.block.worker(row).free();
-        match event.rows.give(row, &event.table) {
+        match event.rows.give(row, &event.table, |busy| self.block.set_busy(busy)) {
             Freed::Granted { who, queue } => {
                 if queue {
                     self.lead.push(who.index);
                 }
             }
             Freed::First | Freed::Free => {
-                self.block.set_busy(event.rows.busy());
                 self.perhaps_open();
             }
         }
@@ -528,7 +547,7 @@ impl Child {
     }
 
     pub(super) fn open_doors(&self) {
-        if let Err(fault) = self.doors.open() {
+        if let Err(fault) = self.doors.open(self.now().tick()) {
             error!(self.log, "cannot watch the listeners: {fault}; this child accepts nothing for now";
                 "module" => "core");
         }

@@ -256,7 +256,10 @@ impl Conn {
             Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: !self.backlog.is_empty() };
         let upstream = self.active.as_ref().and_then(|active| {
             let link = active.link.as_ref()?;
-            let read = !link.connecting && self.backlog.is_empty() && active.exchange.wants_response();
+            let read = !link.connecting
+                && !active.backend_eof
+                && self.backlog.is_empty()
+                && active.exchange.wants_response();
             let write = link.connecting || !link.backlog.is_empty();
             (read || write).then(|| Wish { fd: link.fd.as_fd(), read, write })
         });

@@ -221,10 +221,11 @@ impl Lead {
         state.stale = true;
     }
 
-    /// Somebody leads, or will within the current turn of a running thread.
+    /// Nothing is to be done: somebody waits in the poll, and nobody in the queue.
     #[must_use]
-    pub fn is_led(&self) -> bool {
-        self.lock().led
+    pub fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.led && state.queue.is_empty()
     }
 
     /// How often somebody has entered the poll.
@@ -233,13 +234,15 @@ impl Lead {
         self.polls.load(Ordering::SeqCst)
     }
 
-    /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since and
-    /// nobody is now, whoever runs is stuck, and a follower is called up in its place.
+    /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since, and nobody
+    /// is now or somebody waits to be served, whoever runs is stuck, and a follower is called up in its place.
     pub fn stand_by(&self, last: u64) -> u64 {
         let polls = self.polls.load(Ordering::Relaxed);
         if polls == last {
             let mut state = self.lock();
-            let seat = if state.led { None } else { self.call_anyone(&mut state) };
+            // A leader in the poll serves nobody who is in the queue already.
+            let idle = state.led && state.queue.is_empty();
+            let seat = if idle { None } else { self.call_anyone(&mut state) };
             if seat.is_some() {
                 state.stand_ins += 1;
                 state.epoch += 1;
@@ -332,9 +335,9 @@ mod tests {
         lead_of(&lead, 0).pass(&mut vec![7]);
         assert!(matches!(lead.next(0), Turn::Work(7)));
         let guard = lead_of(&lead, 0);
-        assert!(lead.is_led());
+        assert!(lead.is_idle());
         guard.pass(&mut vec![]);
-        assert!(!lead.is_led());
+        assert!(!lead.is_idle());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 use slog::debug;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// An exchange under way, and its connection to a backend.
@@ -47,11 +48,19 @@ pub struct Active {
     /// The backend sent more than its response: nobody knows what that is.
     excess: bool,
     /// The backend has sent its last byte (tunnel).
-    backend_eof: bool,
+    pub(super) backend_eof: bool,
     /// The backend has been told that the client has sent its last byte (tunnel).
     backend_told: bool,
     /// The client has been told that the backend has sent its last byte (tunnel).
     client_told: bool,
+}
+
+/// Whether a connect failed for want of something of ours (or of room in a socket's backlog), which is not held
+/// against the backend.
+fn is_shortage(error: &io::Error) -> bool {
+    const OURS: [Errno; 6] =
+        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL, Errno::EAGAIN];
+    error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)))
 }
 
 /// A capture above this size is not carried over to the next exchange.
@@ -109,7 +118,16 @@ impl Conn {
         moved: &mut usize,
     ) -> Step {
         let mut active = self.active.take().expect("in these phases an exchange is under way");
-        match self.round(&mut active, child, scratch, now, moved) {
+        let round = catch_unwind(AssertUnwindSafe(|| self.round(&mut active, child, scratch, now, moved)));
+        let flow = match round {
+            Ok(flow) => flow,
+            Err(payload) => {
+                // Whoever closes the connection gives back what the exchange holds.
+                self.active = Some(active);
+                resume_unwind(payload);
+            }
+        };
+        match flow {
             Flow::Moved => {
                 self.active = Some(active);
                 Step::Moved
@@ -185,6 +203,8 @@ impl Conn {
         let id = active.exchange.backend().expect("an exchange without a backend has been answered");
         let place = child.place(id);
         if !place.health.may_try(now.tick()) {
+            // A place that it may have been told of goes to the next in the line.
+            child.leave_place(self, active);
             return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
         }
         if active.marks.begun == Moment(0) {
@@ -201,6 +221,8 @@ impl Conn {
                         child.close_idle(id, idle);
                         continue;
                     }
+                    // Not twice, should it have been told in vain.
+                    pool.leave(|waiter| child.is_waiter(waiter, self.who));
                     pool.wait(child.waiter(self.who));
                     drop(pool);
                     self.session.wait_for_place(now.tick());
@@ -255,6 +277,9 @@ impl Conn {
                 child.backend_works(id);
                 self.linked(active, link, id, child, now)
             }
+            Err(error) if is_shortage(&error) && child.give_up_an_idle_link() => {
+                self.dial(active, id, address, child, scratch, now)
+            }
             Err(error) => self.connect_failed(active, id, address, &error, child, scratch, now),
         }
     }
@@ -275,7 +300,17 @@ impl Conn {
             Ok(()) => {
                 link.connecting = false;
                 child.backend_works(id);
-                self.linked(active, link, id, child, now)
+                // The edge that told of the connect may have told of a response, too.
+                let seen = self.ready.0 & (News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
+                let flow = self.linked(active, link, id, child, now);
+                self.ready.0 |= seen;
+                flow
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // A late edge of another socket: the connect is still under way.
+                active.link = Some(link);
+                self.ready.0 &= !News::UPSTREAM_WRITE.0;
+                Flow::Blocked
             }
             Err(error) => {
                 let address = link.address;
@@ -305,10 +340,7 @@ impl Conn {
             return self.dial(active, id, address + 1, child, scratch, now);
         }
         child.link_closed(id);
-        const OURS: [Errno; 5] =
-            [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
-        let ours = error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)));
-        let failure = if ours {
+        let failure = if is_shortage(error) {
             Failure::Resources(error.to_string())
         } else {
             child.backend_fails(id, error, now);
@@ -701,13 +733,7 @@ impl Conn {
                 self.session.body_begins(now.tick());
                 self.after(&mut active, Aftermath::Answered, child, scratch, now)
             }
-            Expiry::Connect => {
-                if let Some(id) = active.exchange.backend() {
-                    let error = io::Error::from(io::ErrorKind::TimedOut);
-                    child.backend_fails(id, &error, now);
-                }
-                self.backend_failed(&mut active, &Failure::ConnectTimeout, child, scratch, now)
-            }
+            Expiry::Connect => self.connect_timed_out(&mut active, child, scratch, now),
             Expiry::Place => {
                 child.leave_place(self, &active);
                 self.backend_failed(&mut active, &Failure::NoPlace, child, scratch, now)
@@ -720,6 +746,29 @@ impl Conn {
             return Step::Over;
         }
         Step::Moved
+    }
+
+    /// The backend's address is silent: the next one is tried, if there is one.
+    fn connect_timed_out(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        let id = active.exchange.backend().expect("somebody is being connected");
+        if let (Endpoint::Tcp { addresses, .. }, Some(link)) =
+            (&child.config.backend(id).endpoint, active.link.take_if(|link| link.connecting))
+        {
+            let next = link.address + 1;
+            link.close(child.links());
+            if next < addresses.len() {
+                return self.dial(active, id, next, child, scratch, now);
+            }
+            child.link_closed(id);
+        }
+        child.backend_fails(id, &io::Error::from(io::ErrorKind::TimedOut), now);
+        self.backend_failed(active, &Failure::ConnectTimeout, child, scratch, now)
     }
 
     /// The exchange is complete: it is logged, gives its row back, and the connection goes on or ends.

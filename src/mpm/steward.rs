@@ -127,7 +127,10 @@ impl Steward {
                 Heard::Message(order) => match order {
                     Order::Stop => return false,
                     Order::Accept => self.child.accept_what_waits(),
-                    Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() }),
+                    Order::Ping(ping) => {
+                        self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() });
+                        self.child.repeat();
+                    }
                     Order::Drain { grace_ms, last, .. } => {
                         self.leave(Duration::from_millis(u64::from(grace_ms)), last);
                     }
@@ -143,7 +146,7 @@ impl Steward {
 
     /// How long nobody has been in the poll although there is work, in milliseconds.
     fn stuck_for(&self) -> u32 {
-        if self.child.lead.is_led() || self.child.rows_are_held_by_connections() {
+        if self.child.lead.is_idle() || self.child.rows_are_held_by_connections() {
             return 0;
         }
         let now = crate::sys::time::now();
@@ -161,7 +164,7 @@ impl Steward {
         if polls != self.polls {
             self.quiet = 0;
             self.moved_at = now;
-        } else if child.lead.is_led() {
+        } else if child.lead.is_idle() {
             self.moved_at = now;
             self.quiet += 1;
         }
@@ -175,8 +178,8 @@ impl Steward {
         if self.quiet >= QUIET && busy == self.said {
             self.awake = false;
             child.steward_asleep.store(true, Ordering::SeqCst);
-            // Somebody may have come in between the look and the word: they did not ring.
-            if child.lead.polls() != self.polls {
+            // Somebody may have begun between the look and the word: they did not ring.
+            if child.lead.polls() != self.polls || !child.lead.is_idle() {
                 child.steward_asleep.store(false, Ordering::SeqCst);
                 self.awake = true;
                 self.quiet = 0;

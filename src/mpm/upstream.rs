@@ -16,6 +16,7 @@ use crate::sys::fd::EventFd;
 use crate::sys::socket::{self, Connecting};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -156,9 +157,7 @@ impl Links {
                     free.1 - 1
                 }
                 None => {
-                    return Err(io::Error::other(
-                        "all connections to backends that descriptors allow are open",
-                    ));
+                    return Err(Errno::EMFILE.into());
                 }
             }
         };

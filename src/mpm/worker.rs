@@ -19,6 +19,7 @@ use mio::Events;
 use slog::error;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Serves until the child is told to leave, and its last connection is gone.
@@ -86,12 +87,14 @@ fn serve(child: &'static Child, seat: usize) {
 
 /// Waits for a client. `None` once the child is leaving and its listeners are closed.
 fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events, tid: u32) -> Option<Conn> {
-    let mut waiting: Vec<u32> = Vec::new();
+    let waiting = || child.waiting.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if child.is_leaving() {
             return leaving(child, row, tid);
         }
-        if let Some(place) = waiting.pop() {
+        // What this leader does not get to is left for the next.
+        let place = waiting().pop();
+        if let Some(place) = place {
             if let Some(conn) = accept(child, place, row, tid) {
                 return Some(conn);
             }
@@ -111,11 +114,11 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
         }
         child.wake_steward();
         if child.accept_all.swap(false, Ordering::SeqCst) {
-            waiting.extend(0..child.doors.count());
+            waiting().extend(0..child.doors.count());
         }
         for seen in events.iter() {
             if let Source::Listener(place) = Source::of(seen.token()) {
-                waiting.push(place);
+                waiting().push(place);
             }
         }
         if child.doors.resume_at() <= now.tick() {

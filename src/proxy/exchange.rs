@@ -418,7 +418,8 @@ impl Exchange {
             && self.body_seen == 0
             && self.record.status == 0
             && !self.head.is_empty()
-            && (self.request.is_done() || self.expect == Expect::Waiting)
+            // A chunked body that is done has left its last chunk on the dead connection.
+            && (self.expect == Expect::Waiting || (self.request.is_done() && !self.request_chunked))
     }
 
     /// Whether the request could do harm if it were lost on a connection that has just died unnoticed.
@@ -585,7 +586,8 @@ impl Exchange {
             self.stage = Stage::Body;
             self.keep_backend &= head.persistent;
             self.encoding = match head.body {
-                ResponseBody::Empty => Encoding::Empty(head.length),
+                // A 204 has no length, whatever the backend says (RFC 9110, section 8.6).
+                ResponseBody::Empty => Encoding::Empty(head.length.filter(|_| head.status != 204)),
                 ResponseBody::Length(length) => Encoding::Length(length),
                 ResponseBody::Chunked | ResponseBody::UntilClose if self.version == Version::Http10 => {
                     Encoding::UntilClose

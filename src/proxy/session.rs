@@ -138,6 +138,7 @@ impl Session {
             self.enter(Phase::Head, since);
         }
         self.arrived = total as u64;
+        self.client = now;
     }
 
     /// A whole head is here, but no row for it.
@@ -148,6 +149,7 @@ impl Session {
     /// It has been given a row; whether part of its head has been read.
     pub fn resume_head(&mut self, begun: bool, now: Tick) {
         self.enter(if begun { Phase::Head } else { Phase::Idle }, now);
+        self.client = now;
     }
 
     /// A request begins.
@@ -193,6 +195,7 @@ impl Session {
     /// The client's body is asked for from now on (after `Expect: 100-continue`).
     pub fn body_begins(&mut self, now: Tick) {
         self.body = now;
+        self.client = now;
     }
 
     /// The backend gave or took bytes.
@@ -243,7 +246,10 @@ impl Session {
                 (head.min(self.since.after(host.timeout)).min(idle_until), Expiry::Idle)
             }
             Phase::Idle => (self.since.after(host.keep_alive.timeout).min(idle_until), Expiry::Idle),
-            Phase::Head => (self.reading(&host.read_timeout.header, self.since), Expiry::Head),
+            Phase::Head => {
+                let silence = self.client.after(host.timeout);
+                (self.reading(&host.read_timeout.header, self.since).min(silence), Expiry::Head)
+            }
             // It waits for us, not we for it.
             Phase::Row => (Tick::NEVER, Expiry::Head),
             Phase::Place => (self.since.after(silence), Expiry::Place),
@@ -266,7 +272,8 @@ impl Session {
                 if waits.client_write {
                     consider(self.client.after(host.timeout), Expiry::ClientStalled);
                 } else if waits.client_body && !waits.expect {
-                    consider(self.reading(&host.read_timeout.body, self.body), Expiry::Body);
+                    let silence = self.client.after(host.timeout);
+                    consider(self.reading(&host.read_timeout.body, self.body).min(silence), Expiry::Body);
                 } else if waits.upstream {
                     consider(self.upstream.after(silence), Expiry::UpstreamStalled);
                 }

@@ -24,6 +24,9 @@ use std::sync::atomic::Ordering;
 
 /// Serves until the child is told to leave, and its last connection is gone.
 pub fn run(child: &'static Child) -> ChildExit {
+    for row in 0..child.config.limits.threads_per_child {
+        child.block.worker(WorkerIndex(row)).free();
+    }
     child.open_doors();
     if child.start_threads(serve).is_err() {
         return ChildExit::SICK;
@@ -53,7 +56,6 @@ fn serve(child: &'static Child, seat: usize) {
     let mut scratch = Scratch::new();
     let mut events = Events::with_capacity(16);
     let mut leave = Leave { child, heard: false };
-    child.block.worker(row).free();
     let mut turn = child.lead.next(seat);
     loop {
         match turn {

@@ -450,7 +450,8 @@ impl Exchange {
                 }
                 Piece::Trailers(range) => {
                     out.push(chunked::LAST_SIZE_LINE);
-                    out.push(&input[base + range.start..base + range.end]);
+                    let section = &input[base + range.start..base + range.end];
+                    out.push_with(|owned| rewrite::trailers(section, owned));
                 }
                 Piece::End => {
                     if self.request_chunked {
@@ -510,7 +511,8 @@ impl Exchange {
                         Piece::Trailers(range) => {
                             if self.encoding == Encoding::Chunked && self.wants_trailers {
                                 out.push(chunked::LAST_SIZE_LINE);
-                                out.push(&input[base + range.start..base + range.end]);
+                                let section = &input[base + range.start..base + range.end];
+                                out.push_with(|owned| rewrite::trailers(section, owned));
                                 self.stage = Stage::Over;
                             }
                         }

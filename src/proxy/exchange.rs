@@ -110,7 +110,10 @@ enum Expect {
     No,
     /// The client waits for 100 (Continue), or for a final status, before it sends its body.
     Waiting,
+    /// The client sends its body.
     Settled,
+    /// The client has been given a final status that makes its body pointless: none is read.
+    Declined,
 }
 
 /// One request and its response. Used again for the next one, so that its buffers need not be made anew.
@@ -342,7 +345,7 @@ impl Exchange {
         match self.stage {
             Stage::Tunnel => true,
             Stage::Over => false,
-            Stage::Head | Stage::Body => !self.request.is_done(),
+            Stage::Head | Stage::Body => !self.request.is_done() && self.expect != Expect::Declined,
         }
     }
 
@@ -393,10 +396,7 @@ impl Exchange {
     /// Whether the backend's connection may serve another request after this one.
     #[must_use]
     pub fn backend_may_be_kept(&self) -> bool {
-        self.keep_backend
-            && self.stage == Stage::Over
-            && self.request.is_done()
-            && self.expect != Expect::Waiting
+        self.keep_backend && self.stage == Stage::Over && self.request.is_done()
     }
 
     /// Whether this request may be sent a second time, on a fresh connection, when a connection that had served
@@ -566,6 +566,11 @@ impl Exchange {
         }
         if head.status == 101 && !head.upgrade.is_some_and(|name| name.eq_ignore_ascii_case(WEBSOCKET)) {
             return Err(Failure::WrongProtocol);
+        }
+        if self.expect == Expect::Waiting {
+            // Nobody may say 100 behind this. A backend that succeeds without having seen the body may still want
+            // it; one that redirects or refuses does not, and the client need not send it (RFC 9110, 10.1.1).
+            self.expect = if head.status < 300 { Expect::Settled } else { Expect::Declined };
         }
         observe(&head);
         self.record.upstream_status = head.status;

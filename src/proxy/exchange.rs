@@ -412,7 +412,13 @@ impl Exchange {
             && self.body_seen == 0
             && self.record.status == 0
             && !self.head.is_empty()
-            && (self.request.is_done() || self.expect == Expect::Waiting)
+            && self.only_head_is_out()
+    }
+
+    /// Whether all that has been sent of the request is its head: a chunked body that is complete, however empty,
+    /// had its last chunk passed on.
+    fn only_head_is_out(&self) -> bool {
+        self.expect == Expect::Waiting || (self.request.is_done() && !self.request_chunked)
     }
 
     /// Whether the request could do harm if it were lost on a connection that has just died unnoticed.

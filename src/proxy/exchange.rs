@@ -560,6 +560,7 @@ impl Exchange {
             if self.interims > MAX_INTERIMS {
                 return Err(Failure::TooManyInterims);
             }
+            self.keep_backend &= head.persistent;
             let awaited = self.expect == Expect::Waiting;
             if head.status == 100 {
                 self.expect = if awaited { Expect::Settled } else { self.expect };

@@ -593,7 +593,8 @@ impl Exchange {
             self.stage = Stage::Body;
             self.keep_backend &= head.persistent;
             self.encoding = match head.body {
-                ResponseBody::Empty => Encoding::Empty(head.length),
+                // A 204 may not tell a length, not even 0 (RFC 9110, 8.6).
+                ResponseBody::Empty => Encoding::Empty(head.length.filter(|_| head.status != 204)),
                 ResponseBody::Length(length) => Encoding::Length(length),
                 ResponseBody::Chunked | ResponseBody::UntilClose if self.version == Version::Http10 => {
                     Encoding::UntilClose

@@ -189,7 +189,7 @@ impl Default for Exchange {
 /// The one protocol that requests may switch to.
 const WEBSOCKET: &[u8] = b"websocket";
 
-/// What a 405 must tell (RFC 9110, section 15.5.6): all but CONNECT and TRACE pass.
+/// What a 405 must tell (RFC 9110, section 15.5.6), and an OPTIONS may: all but CONNECT and TRACE pass.
 const ALLOW: &[(&str, &str)] = &[("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")];
 
 /// A buffer that grew beyond this is not carried over to the next exchange.
@@ -250,13 +250,12 @@ impl Exchange {
         }
         match head.kind {
             Method::Connect | Method::Trace => return self.reply(405, cx, out),
-            Method::Options if head.max_forwards() == Some(0) => {
-                return self.reply(405, cx, out);
+            // Asked of us, as the server or as the last in line (RFC 9110, 7.6.2 and 9.3.7).
+            Method::Options if head.form == TargetForm::Asterisk || head.max_forwards() == Some(0) => {
+                self.answer_with(200, ALLOW, "text/plain", Some(b""), cx, out);
+                return Begun::Answered;
             }
             _ => {}
-        }
-        if head.form == TargetForm::Asterisk && head.kind != Method::Options {
-            return self.reply(400, cx, out);
         }
         scratch.clear();
         let question =
@@ -703,6 +702,19 @@ impl Exchange {
         cx: &Context<'_>,
         out: &mut Gather,
     ) {
+        let fields = if status == 405 { ALLOW } else { &[] };
+        self.answer_with(status, fields, content_type, body, cx, out);
+    }
+
+    fn answer_with(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &str)],
+        content_type: &str,
+        body: Option<&[u8]>,
+        cx: &Context<'_>,
+        out: &mut Gather,
+    ) {
         self.keep_client &= self.request.is_done() && cx.may_keep && self.record.parsed;
         let reply = Reply {
             status,
@@ -712,7 +724,7 @@ impl Exchange {
             date: cx.date,
             server: cx.server,
             content_type,
-            fields: if status == 405 { ALLOW } else { &[] },
+            fields,
             retry_after: (status == 503).then_some(1),
             body,
         };

@@ -740,3 +740,6 @@ impl Exchange {
         config.host(self.host)
     }
 }
+
+#[cfg(test)]
+mod tests;

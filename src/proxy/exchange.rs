@@ -110,7 +110,10 @@ enum Expect {
     No,
     /// The client waits for 100 (Continue), or for a final status, before it sends its body.
     Waiting,
+    /// The client sends its body.
     Settled,
+    /// The client has been given a final status that makes its body pointless: none is read.
+    Declined,
 }
 
 /// One request and its response. Used again for the next one, so that its buffers need not be made anew.
@@ -186,7 +189,7 @@ impl Default for Exchange {
 /// The one protocol that requests may switch to.
 const WEBSOCKET: &[u8] = b"websocket";
 
-/// What a 405 must tell (RFC 9110, section 15.5.6): all but CONNECT and TRACE pass.
+/// What a 405 must tell (RFC 9110, section 15.5.6), and an OPTIONS may: all but CONNECT and TRACE pass.
 const ALLOW: &[(&str, &str)] = &[("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")];
 
 /// A buffer that grew beyond this is not carried over to the next exchange.
@@ -247,13 +250,12 @@ impl Exchange {
         }
         match head.kind {
             Method::Connect | Method::Trace => return self.reply(405, cx, out),
-            Method::Options if head.max_forwards() == Some(0) => {
-                return self.reply(405, cx, out);
+            // Asked of us, as the server or as the last in line (RFC 9110, 7.6.2 and 9.3.7).
+            Method::Options if head.form == TargetForm::Asterisk || head.max_forwards() == Some(0) => {
+                self.answer_with(200, ALLOW, "text/plain", Some(b""), cx, out);
+                return Begun::Answered;
             }
             _ => {}
-        }
-        if head.form == TargetForm::Asterisk && head.kind != Method::Options {
-            return self.reply(400, cx, out);
         }
         scratch.clear();
         let question =
@@ -342,7 +344,7 @@ impl Exchange {
         match self.stage {
             Stage::Tunnel => true,
             Stage::Over => false,
-            Stage::Head | Stage::Body => !self.request.is_done(),
+            Stage::Head | Stage::Body => !self.request.is_done() && self.expect != Expect::Declined,
         }
     }
 
@@ -399,10 +401,7 @@ impl Exchange {
     /// Whether the backend's connection may serve another request after this one.
     #[must_use]
     pub fn backend_may_be_kept(&self) -> bool {
-        self.keep_backend
-            && self.stage == Stage::Over
-            && self.request.is_done()
-            && self.expect != Expect::Waiting
+        self.keep_backend && self.stage == Stage::Over && self.request.is_done()
     }
 
     /// Whether this request may be sent a second time, on a fresh connection, when a connection that had served
@@ -418,8 +417,13 @@ impl Exchange {
             && self.body_seen == 0
             && self.record.status == 0
             && !self.head.is_empty()
-            // A chunked body that is done has left its last chunk on the dead connection.
-            && (self.expect == Expect::Waiting || (self.request.is_done() && !self.request_chunked))
+            && self.only_head_is_out()
+    }
+
+    /// Whether all that has been sent of the request is its head: a chunked body that is complete, however empty,
+    /// had its last chunk passed on.
+    fn only_head_is_out(&self) -> bool {
+        self.expect == Expect::Waiting || (self.request.is_done() && !self.request_chunked)
     }
 
     /// Whether the request could do harm if it were lost on a connection that has just died unnoticed.
@@ -457,7 +461,8 @@ impl Exchange {
                 }
                 Piece::Trailers(range) => {
                     out.push(chunked::LAST_SIZE_LINE);
-                    out.push(&input[base + range.start..base + range.end]);
+                    let section = &input[base + range.start..base + range.end];
+                    out.push_with(|owned| rewrite::trailers(section, owned));
                 }
                 Piece::End => {
                     if self.request_chunked {
@@ -517,7 +522,8 @@ impl Exchange {
                         Piece::Trailers(range) => {
                             if self.encoding == Encoding::Chunked && self.wants_trailers {
                                 out.push(chunked::LAST_SIZE_LINE);
-                                out.push(&input[base + range.start..base + range.end]);
+                                let section = &input[base + range.start..base + range.end];
+                                out.push_with(|owned| rewrite::trailers(section, owned));
                                 self.stage = Stage::Over;
                             }
                         }
@@ -559,6 +565,7 @@ impl Exchange {
             if self.interims > MAX_INTERIMS {
                 return Err(Failure::TooManyInterims);
             }
+            self.keep_backend &= head.persistent;
             let awaited = self.expect == Expect::Waiting;
             if head.status == 100 {
                 self.expect = if awaited { Expect::Settled } else { self.expect };
@@ -571,6 +578,11 @@ impl Exchange {
         }
         if head.status == 101 && !head.upgrade.is_some_and(|name| name.eq_ignore_ascii_case(WEBSOCKET)) {
             return Err(Failure::WrongProtocol);
+        }
+        if self.expect == Expect::Waiting {
+            // Nobody may say 100 behind this. A backend that succeeds without having seen the body may still want
+            // it; one that redirects or refuses does not, and the client need not send it (RFC 9110, 10.1.1).
+            self.expect = if head.status < 300 { Expect::Settled } else { Expect::Declined };
         }
         observe(&head);
         self.record.upstream_status = head.status;
@@ -586,7 +598,7 @@ impl Exchange {
             self.stage = Stage::Body;
             self.keep_backend &= head.persistent;
             self.encoding = match head.body {
-                // A 204 has no length, whatever the backend says (RFC 9110, section 8.6).
+                // A 204 may not tell a length, not even 0 (RFC 9110, 8.6).
                 ResponseBody::Empty => Encoding::Empty(head.length.filter(|_| head.status != 204)),
                 ResponseBody::Length(length) => Encoding::Length(length),
                 ResponseBody::Chunked | ResponseBody::UntilClose if self.version == Version::Http10 => {
@@ -696,6 +708,19 @@ impl Exchange {
         cx: &Context<'_>,
         out: &mut Gather,
     ) {
+        let fields = if status == 405 { ALLOW } else { &[] };
+        self.answer_with(status, fields, content_type, body, cx, out);
+    }
+
+    fn answer_with(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &str)],
+        content_type: &str,
+        body: Option<&[u8]>,
+        cx: &Context<'_>,
+        out: &mut Gather,
+    ) {
         self.keep_client &= self.request.is_done() && cx.may_keep && self.record.parsed;
         let reply = Reply {
             status,
@@ -705,7 +730,7 @@ impl Exchange {
             date: cx.date,
             server: cx.server,
             content_type,
-            fields: if status == 405 { ALLOW } else { &[] },
+            fields,
             retry_after: (status == 503).then_some(1),
             body,
         };
@@ -721,3 +746,6 @@ impl Exchange {
         config.host(self.host)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,8 @@ impl Tally {
             connections: Connections::default(),
             rates: Rates::default(),
         };
-        for child in snapshot.children.iter().filter(|child| child.is_alive()) {
+        let there = |child: &&Child| child.is_alive() && child.stage != Some(Stage::Gone);
+        for child in snapshot.children.iter().filter(there) {
             tally.add(child, snapshot.server.generation);
         }
         tally.generations.sort_by_key(|generation| generation.generation);

@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             tell(&match failure {
                 Failure::Faults(faults) => format!("{}\n", faults.render(true)),
+                // Some sentences have the daemon as their subject.
+                Failure::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
                 Failure::Sentence(sentence) => format!("ostler: {sentence}\n"),
                 Failure::Output(error) => format!("ostler: cannot write: {error}\n"),
             });
@@ -67,7 +69,9 @@ fn grant(wish: Wish) -> Result<ExitCode, Failure> {
         Wish::Start { source, foreground } => start(&source, foreground),
         Wish::Stop(file) => stop(file),
         Wish::Status(board) => show_status(board),
-        Wish::Demo { mpm, port, print_config: true } => say(&demo::shown_config(mpm, port)),
+        Wish::Demo { mpm, port, print_config: true } => {
+            say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
+        }
         Wish::Demo { mpm, port, print_config: false } => run_demo(mpm, port),
     }
 }
@@ -86,8 +90,29 @@ fn answer(fact: Fact) -> String {
 fn check(source: &Source, hosts: bool) -> Result<ExitCode, Failure> {
     let Loaded { config, notes } = read(source)?;
     tell(&rendered(&notes));
+    known_here(&config)?;
     let hosts = if hosts { answers::hosts(&config) } else { String::new() };
     say(&format!("{hosts}{}", answers::what_holds(&config)))
+}
+
+/// Refuses a User or Group that this machine does not have, as a start would.
+fn known_here(config: &Config) -> Result<(), Failure> {
+    if !sys::privilege::is_root() {
+        return Ok(());
+    }
+    let missing = |directive: &'static str, name: &String| {
+        let known = match directive {
+            "User" => sys::privilege::find_user(name).map(|found| found.is_some()),
+            _ => sys::privilege::find_group(name).map(|found| found.is_some()),
+        };
+        // What cannot be looked up now may be there at the start.
+        (!known.unwrap_or(true)).then(|| StartError::Nobody { directive, name: name.clone() })
+    };
+    let user = config.user.as_ref().and_then(|name| missing("User", name));
+    match user.or_else(|| config.group.as_ref().and_then(|name| missing("Group", name))) {
+        Some(error) => Err(Failure::Sentence(error.sentence())),
+        None => Ok(()),
+    }
 }
 
 fn print_config(source: &Source) -> Result<ExitCode, Failure> {
@@ -165,7 +190,9 @@ fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
     let place = demo::choose_port(port).map_err(cannot(format!("listen on 127.0.0.1:{port}")))?;
     let origin = Origin::start().map_err(cannot("start the demo's origin".to_owned()))?;
     let origin_address: SocketAddr = origin.address();
-    let loaded = reading::without_a_file(demo::NAME, &demo::config_text(mpm, place.address, origin_address))?;
+    let root = sys::privilege::is_root();
+    let loaded =
+        reading::without_a_file(demo::NAME, &demo::config_text(mpm, place.address, origin_address, root))?;
     let greeting = demo::greeting(mpm, place, port, origin_address);
     serve(loaded, None, true, Some(greeting))
 }
@@ -205,7 +232,7 @@ fn absolute(path: &std::path::Path) -> PathBuf {
 }
 
 fn rendered(notes: &[Diagnostic]) -> String {
-    notes.iter().map(|note| format!("{}\n\n", note.render(true))).collect()
+    ostler::config::diagnostic::render_all(notes, true)
 }
 
 /// An error and what caused it, as one sentence.

@@ -172,6 +172,13 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
             })?
         }
     };
+    if matches!(path.try_exists(), Ok(false)) {
+        return Err(Failure::Sentence(format!(
+            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file \
+             is elsewhere, which --scoreboard can name",
+            path.display()
+        )));
+    }
     let snapshot = Snapshot::read(&path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
     let now = status::Now {
         moment: sys::time::now(),

@@ -121,6 +121,7 @@ pub fn one_liner(listen: &str, to: &str, mpm: Option<Mpm>) -> Result<String, Fau
         "# What \"ostler --listen {listen} --to {to}{flag}\" does.\n\
          MPM {mpm}\n\
          Listen {listen}\n\
+         # For a daemon, take the next three lines out and give ErrorLog a file: then -k and status find it.\n\
          PidFile none\n\
          ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\

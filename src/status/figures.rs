@@ -33,6 +33,7 @@ pub fn general(value: f64) -> String {
 #[must_use]
 pub fn per(value: f64) -> String {
     match value {
+        ..0.0005 => "0".to_owned(),
         ..0.095 => format!("{value:.3}"),
         ..9.95 => format!("{value:.1}"),
         _ => grouped(value.round() as u64),
@@ -156,7 +157,7 @@ mod tests {
             assert_eq!(grouped(count), want);
         }
         for (value, want) in
-            [(0.0, "0.000"), (0.012, "0.012"), (0.3, "0.3"), (9.94, "9.9"), (9.96, "10"), (1234.5, "1,235")]
+            [(0.0, "0"), (0.012, "0.012"), (0.3, "0.3"), (9.94, "9.9"), (9.96, "10"), (1234.5, "1,235")]
         {
             assert_eq!(per(value), want);
         }

@@ -138,7 +138,7 @@ fn room(snapshot: &Snapshot, tally: &Tally) -> Markup {
     let [busy, graceful, idle] = [tally.busy, tally.graceful, tally.idle].map(u64::from);
     // While a reload drains old children, there are more than MaxRequestWorkers.
     let whole = limit.max(busy + graceful + idle);
-    let full = busy >= limit && limit > 0;
+    let full = tally.is_full(snapshot.server.max_request_workers);
     html! {
         div class="room" {
             @for (class, part) in [("W", busy), ("G", graceful), ("_", idle)] {
@@ -255,7 +255,7 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
                             connections.keep_alive, connections.closing, connections.tunnels,
                         ] { td class="n" { (count) } }
                         td class="n" { (connections.accepted) }
-                        (alarming(u64::from(child.panics)))
+                        (alarming(child.panics))
                     }
                 }
             }

@@ -137,6 +137,12 @@ impl Tally {
         sum.accepted = sum.accepted.saturating_add(more.accepted);
     }
 
+    /// Whether all of MaxRequestWorkers are busy, so that whoever comes now waits.
+    #[must_use]
+    pub fn is_full(&self, max_request_workers: u32) -> bool {
+        max_request_workers > 0 && self.busy >= max_request_workers
+    }
+
     /// The uptime in whole seconds.
     #[must_use]
     pub fn uptime_seconds(&self) -> u64 {

@@ -97,13 +97,14 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     let connections = &tally.connections;
     writeln!(
         text,
-        "workers      {} busy, {} idle, {} finishing; spare {} to {}, at most {}",
+        "workers      {} busy, {} idle, {} finishing; spare {} to {}, at most {}{}",
         tally.busy,
         tally.idle,
         tally.graceful,
         server.min_spare,
         server.max_spare,
-        server.max_request_workers
+        server.max_request_workers,
+        if tally.is_full(server.max_request_workers) { ": reached, further clients wait" } else { "" }
     )?;
     writeln!(
         text,
@@ -328,6 +329,14 @@ children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 
             assert!(line.starts_with(want), "{line}");
             assert!(page.contains("POST /second"), "{page}");
         }
+    }
+
+    #[test]
+    fn a_full_house_is_said() {
+        let (mut snapshot, now) = example();
+        snapshot.server.max_request_workers = 1;
+        let page = page(&snapshot, &now);
+        assert!(page.contains(", at most 1: reached, further clients wait\n"), "{page}");
     }
 
     #[test]

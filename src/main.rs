@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             tell(&match failure {
                 Failure::Faults(faults) => format!("{}\n", faults.render(true)),
+                // Some sentences have the daemon as their subject.
+                Failure::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
                 Failure::Sentence(sentence) => format!("ostler: {sentence}\n"),
                 Failure::Output(error) => format!("ostler: cannot write: {error}\n"),
             });
@@ -67,7 +69,9 @@ fn grant(wish: Wish) -> Result<ExitCode, Failure> {
         Wish::Start { source, foreground } => start(&source, foreground),
         Wish::Stop(file) => stop(file),
         Wish::Status(board) => show_status(board),
-        Wish::Demo { mpm, port, print_config: true } => say(&demo::shown_config(mpm, port)),
+        Wish::Demo { mpm, port, print_config: true } => {
+            say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
+        }
         Wish::Demo { mpm, port, print_config: false } => run_demo(mpm, port),
     }
 }
@@ -86,8 +90,29 @@ fn answer(fact: Fact) -> String {
 fn check(source: &Source, hosts: bool) -> Result<ExitCode, Failure> {
     let Loaded { config, notes } = read(source)?;
     tell(&rendered(&notes));
+    known_here(&config)?;
     let hosts = if hosts { answers::hosts(&config) } else { String::new() };
     say(&format!("{hosts}{}", answers::what_holds(&config)))
+}
+
+/// Refuses a User or Group that this machine does not have, as a start would.
+fn known_here(config: &Config) -> Result<(), Failure> {
+    if !sys::privilege::is_root() {
+        return Ok(());
+    }
+    let missing = |directive: &'static str, name: &String| {
+        let known = match directive {
+            "User" => sys::privilege::find_user(name).map(|found| found.is_some()),
+            _ => sys::privilege::find_group(name).map(|found| found.is_some()),
+        };
+        // What cannot be looked up now may be there at the start.
+        (!known.unwrap_or(true)).then(|| StartError::Nobody { directive, name: name.clone() })
+    };
+    let user = config.user.as_ref().and_then(|name| missing("User", name));
+    match user.or_else(|| config.group.as_ref().and_then(|name| missing("Group", name))) {
+        Some(error) => Err(Failure::Sentence(error.sentence())),
+        None => Ok(()),
+    }
 }
 
 fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
@@ -140,6 +165,13 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
             })?
         }
     };
+    if matches!(path.try_exists(), Ok(false)) {
+        return Err(Failure::Sentence(format!(
+            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file \
+             is elsewhere, which --scoreboard can name",
+            path.display()
+        )));
+    }
     let snapshot = Snapshot::read(&path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
     let now = status::Now {
         moment: sys::time::now(),
@@ -159,7 +191,7 @@ fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
         demo::choose_port(port).map_err(|source| cannot(StartError::Listen { address: wished, source }))?;
     let origin = Origin::start()
         .map_err(|source| cannot(StartError::System { what: "start the demo's origin", source }))?;
-    let text = demo::config_text(mpm, place.address, origin.address());
+    let text = demo::config_text(mpm, place.address, origin.address(), sys::privilege::is_root());
     let loaded = reading::without_a_file(demo::NAME, &text)?;
     let greeting = demo::greeting(mpm, place, port, origin.address());
     serve(loaded, None, true, Some(greeting))
@@ -200,7 +232,7 @@ fn absolute(path: &std::path::Path) -> PathBuf {
 }
 
 fn rendered(notes: &[Diagnostic]) -> String {
-    notes.iter().map(|note| format!("{}\n\n", note.render(true))).collect()
+    ostler::config::diagnostic::render_all(notes, true)
 }
 
 /// An error and what caused it, as one sentence.

@@ -2,7 +2,7 @@
 
 use super::check::check;
 use super::diagnostic::{Diagnostic, Faults, Report, Sources};
-use super::files::{FileKind, Files};
+use super::files::{FileKind, Files, plain};
 use super::model::{Config, Mpm};
 use super::parser::parse;
 use super::values;
@@ -51,7 +51,7 @@ pub struct Loaded {
 /// Every fault of the configuration.
 pub fn load(path: &Path, options: &Options) -> Result<Loaded, Faults> {
     let alone = |message: String| Faults(vec![Diagnostic::fault(message)]);
-    let cannot_read = |error: io::Error| alone(format!("cannot read {}: {error}", path.display()));
+    let cannot_read = |error: io::Error| alone(format!("cannot read {}: {}", path.display(), plain(&error)));
     let whole = std::path::absolute(path).map_err(cannot_read)?;
     let bytes = Disk.read(&whole).map_err(cannot_read)?;
     let base = whole.parent().unwrap_or(Path::new("/"));
@@ -121,6 +121,7 @@ pub fn one_liner(listen: &str, to: &str, mpm: Option<Mpm>) -> Result<String, Fau
         "# What \"ostler --listen {listen} --to {to}{flag}\" does.\n\
          MPM {mpm}\n\
          Listen {listen}\n\
+         # For a daemon, take the next three lines out and give ErrorLog a file: then -k and status find it.\n\
          PidFile none\n\
          ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\

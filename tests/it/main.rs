@@ -20,6 +20,7 @@ mod keepalive;
 mod limits;
 mod logging;
 mod man;
+mod mixing;
 mod proxy;
 mod signals;
 mod startup;

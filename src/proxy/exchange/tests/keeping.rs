@@ -26,7 +26,8 @@ fn a_client_is_kept_as_far_as_all_agree() {
         ("MaxKeepAliveRequests 0\nProxyPass / http://127.0.0.1/", 1_000_000, true, "1.1", "", true),
     ] {
         let mut world = World::new(lines);
-        (world.requests, world.may_keep) = (requests, may_keep);
+        world.requests = requests;
+        world.may_keep.set(may_keep);
         for (path, has_backend) in [("/", true), ("/%zz", false)] {
             let connection =
                 if connection.is_empty() { String::new() } else { format!("Connection: {connection}\n") };
@@ -42,14 +43,26 @@ fn a_client_is_kept_as_far_as_all_agree() {
 
 #[test]
 fn a_child_that_starts_to_leave_says_so_with_the_next_head() {
-    let mut world = World::plain();
-    let request = crlf("GET / HTTP/1.1\nHost: h\n\n");
-    world.may_keep = false;
-    let mut talk = world.talk();
-    talk.client(&request);
-    talk.backend(&crlf(FINE));
-    assert!(String::from_utf8_lossy(&talk.to_client).contains("Connection: close\r\n"));
-    assert!(!talk.exchange.client_may_be_kept() && talk.exchange.backend_may_be_kept());
+    for (leaves_before, response, says_so) in [
+        ("the head", "HTTP/1.1 200 OK\nContent-Length: 2\n\n", true),
+        ("the body", "HTTP/1.1 200 OK\nContent-Length: 2\n\n", false),
+        ("the failure", "HTTP/1.1 2", true),
+    ] {
+        let world = World::plain();
+        let mut talk = world.talk();
+        talk.client(&crlf("GET / HTTP/1.1\nHost: h\n\n"));
+        world.may_keep.set(leaves_before == "the body");
+        talk.backend(&crlf(response));
+        world.may_keep.set(false);
+        if leaves_before == "the failure" {
+            talk.backend_closes();
+        } else {
+            talk.backend(b"ok");
+        }
+        let said = String::from_utf8_lossy(&talk.to_client).contains("Connection: close\r\n");
+        // What has been promised is kept: the next request is answered with the last word.
+        assert_eq!((said, talk.exchange.client_may_be_kept()), (says_so, !says_so), "before {leaves_before}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::http::{
 use crate::ids::HostId;
 use crate::proxy::exchange::{Aftermath, Arrival, Begun, Context, Desk, Exchange, Failure, Refusal};
 use crate::proxy::router::Router;
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 pub const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -35,8 +36,8 @@ pub fn shown(bytes: &[u8]) -> String {
 pub struct World {
     config: Config,
     router: Router,
-    /// The child is not leaving.
-    pub may_keep: bool,
+    /// The child is not leaving; that can change at any time.
+    pub may_keep: Cell<bool>,
     /// The number of the request on its connection.
     pub requests: u32,
     pub peer: SocketAddr,
@@ -50,7 +51,7 @@ impl World {
             .unwrap_or_else(|faults| panic!("{text}\n{faults}"))
             .config;
         let router = Router::new(&config);
-        Self { config, router, may_keep: true, requests: 1, peer: PEER }
+        Self { config, router, may_keep: Cell::new(true), requests: 1, peer: PEER }
     }
 
     /// One backend, and nothing added to requests.
@@ -67,7 +68,7 @@ impl World {
             server: "Ostler",
             peer: self.peer,
             local: LOCAL,
-            may_keep: self.may_keep,
+            may_keep: self.may_keep.get(),
         }
     }
 

@@ -17,15 +17,6 @@ pub enum FileKind {
     Directory,
 }
 
-/// An error without the number that Rust puts behind the kernel's words.
-pub(super) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, rest)) if rest.ends_with(')') => words.to_owned(),
-        _ => text,
-    }
-}
-
 /// A file system to read from.
 pub trait Files {
     /// All bytes of a file.

@@ -97,7 +97,6 @@ const FOREIGN: &[(&[&str], &str)] = &[
             "ProxyIOBufferSize",
             "ProxyReceiveBufferSize",
             "ProxyMaxForwards",
-            "ProxyStatus",
         ],
         "this part of proxying is not built yet",
     ),
@@ -166,7 +165,6 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["Port", "BindAddress", "ServerType"], "this is httpd 1.3's; Listen serves instead"),
     (
         &[
-            "TraceEnable",
             "HttpProtocolOptions",
             "LimitInternalRecursion",
             "LimitXMLRequestBody",

@@ -2,10 +2,11 @@
 
 use super::check::check;
 use super::diagnostic::{Diagnostic, Faults, Report, Sources};
-use super::files::{FileKind, Files, plain};
+use super::files::{FileKind, Files};
 use super::model::{Config, Mpm};
 use super::parser::parse;
 use super::values;
+use crate::log::line::cause;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,7 +52,7 @@ pub struct Loaded {
 /// Every fault of the configuration.
 pub fn load(path: &Path, options: &Options) -> Result<Loaded, Faults> {
     let alone = |message: String| Faults(vec![Diagnostic::fault(message)]);
-    let cannot_read = |error: io::Error| alone(format!("cannot read {}: {}", path.display(), plain(&error)));
+    let cannot_read = |error: io::Error| alone(format!("cannot read {}: {}", path.display(), cause(&error)));
     let whole = std::path::absolute(path).map_err(cannot_read)?;
     let bytes = Disk.read(&whole).map_err(cannot_read)?;
     let base = whole.parent().unwrap_or(Path::new("/"));

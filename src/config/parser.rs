@@ -8,11 +8,12 @@
 
 use super::diagnostic::{Report, Sources, Span, nearest, quoted};
 use super::directives::{self, Key};
-use super::files::{FileKind, Files, expand, plain};
+use super::files::{FileKind, Files, expand};
 use super::lexer::{Lexer, Line, Logical, Value, Word};
 use super::load::Options;
 use super::model::Mpm;
 use super::{modules, values};
+use crate::log::line::cause;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -544,7 +545,7 @@ impl<'a> Parser<'a> {
                 Some(text)
             }
             Err(error) => {
-                self.report.fault(span, format!("cannot read {}: {}", path.display(), plain(&error)));
+                self.report.fault(span, format!("cannot read {}: {}", path.display(), cause(&error)));
                 None
             }
         }

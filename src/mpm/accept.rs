@@ -20,6 +20,9 @@ use std::time::Duration;
 /// The first and the longest pause after an accept that failed for want of descriptors or memory.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
+/// A shortage counts as over when there was none for so long.
+const CALM: Duration = Duration::from_secs(5);
+
 /// The listeners of a child.
 #[derive(Debug)]
 pub struct Doors {
@@ -36,6 +39,8 @@ struct Inner {
     epoll: RawFd,
     watched: bool,
     pause: Duration,
+    /// When descriptors or memory last ran out, until that has been over for a while.
+    short: Option<Tick>,
 }
 
 /// One listener.
@@ -58,6 +63,8 @@ pub struct Newcomer {
     pub local: SocketAddr,
     /// The listener's place.
     pub place: u32,
+    /// A shortage has been over for a while: worth a line.
+    pub relieved: bool,
 }
 
 /// What an accept brought.
@@ -76,7 +83,7 @@ impl Doors {
     #[must_use]
     pub fn new(doors: Vec<Door>, epoll: RawFd) -> Self {
         Self {
-            inner: Mutex::new(Inner { doors, epoll, watched: false, pause: PAUSE.0 }),
+            inner: Mutex::new(Inner { doors, epoll, watched: false, pause: PAUSE.0, short: None }),
             shut: AtomicBool::new(true),
             resume: AtomicU64::new(Tick::NEVER.0),
         }
@@ -175,11 +182,12 @@ impl Doors {
                     self.suspend(&mut inner, now);
                 }
                 inner.pause = PAUSE.0;
-                Came::Client(Newcomer { fd, peer, local, place })
+                let relieved = inner.short.take_if(|since| now >= since.after(CALM)).is_some();
+                Came::Client(Newcomer { fd, peer, local, place, relieved })
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
-                    let news = inner.pause == PAUSE.0;
+                    let news = inner.short.replace(now).is_none();
                     self.stop(&mut inner);
                     self.suspend(&mut inner, now);
                     Came::Shortage(error, news)

@@ -1,20 +1,19 @@
 //! A child's connections to its backends: which are idle, who waits for one, what is known of their health.
 
-use super::child::{Child, TURN_COMES};
+use super::child::Child;
 use super::conn::Conn;
 use super::relay::Active;
 use super::table::{News, Posted};
 use super::timers::Due;
 use super::tokens::Aged;
-use super::upstream::{Idle, Link, Links, Place, Waiter};
+use super::upstream::{Idle, Link, Links, Place};
 use crate::clock::{Moment, Tick};
 use crate::ids::BackendId;
-use crate::log::line::notice;
+use crate::log::line::{cause, notice};
 use crate::proxy::session::Phase;
 use mio::Registry;
 use slog::error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Child {
@@ -30,23 +29,6 @@ impl Child {
         self.event.as_ref().map(|event| (&self.registry, &event.links))
     }
 
-    /// How a connection of `who` is told that a place at its backend is free.
-    pub(super) fn waiter(&self, who: Aged) -> Waiter {
-        if self.event.is_some() {
-            Waiter::Connection(who)
-        } else {
-            Waiter::Thread(TURN_COMES.with_borrow(Arc::clone))
-        }
-    }
-
-    /// Whether `waiter` is the connection `who`, served by this thread.
-    pub(super) fn is_waiter(&self, waiter: &Waiter, who: Aged) -> bool {
-        match waiter {
-            Waiter::Connection(other) => *other == who,
-            Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
-        }
-    }
-
     /// Closes one idle connection, to whichever backend, because descriptors have run out. Whether there was one.
     pub(super) fn give_up_an_idle_link(&self) -> bool {
         for (index, place) in self.places.iter().enumerate() {
@@ -59,11 +41,13 @@ impl Child {
         false
     }
 
-    fn tell(&self, waiter: Option<Waiter>) {
+    /// Tells whoever waited for a place: a connection of an event child, or the thread of a worker child that serves
+    /// the connection, whose number is the thread's.
+    fn tell(&self, waiter: Option<Aged>) {
         match waiter {
             None => {}
-            Some(Waiter::Thread(bell)) => bell.signal(),
-            Some(Waiter::Connection(who)) => self.post(who, News::LINK),
+            Some(who) if self.event.is_some() => self.post(who, News::LINK),
+            Some(who) => self.bells[who.index as usize].signal(),
         }
     }
 
@@ -175,15 +159,19 @@ impl Child {
         }
         let Some(id) = active.exchange.backend() else { return };
         let mut pool = self.place(id).pool();
-        let waited = pool.leave(|waiter| self.is_waiter(waiter, conn.who));
+        let waited = pool.leave(|waiter| *waiter == conn.who);
         let next = if waited { None } else { pool.next_in_line() };
         drop(pool);
         self.tell(next);
     }
 
     pub(super) fn backend_works(&self, id: BackendId) {
-        if self.place(id).health.worked() {
-            notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
+        if let Some(count) = self.place(id).health.worked() {
+            let meanwhile = match count {
+                0 => String::new(),
+                count => format!("; {count} requests were answered with 503 meanwhile"),
+            };
+            notice!(self.log, "{}: can be reached again{meanwhile}", self.config.backend(id).url;
                 "module" => "proxy");
         }
     }
@@ -196,7 +184,7 @@ impl Child {
             } else {
                 format!("next try in {} s", backend.retry.as_secs())
             };
-            error!(self.log, "{}: cannot be connected: {fault}; {next}", backend.url; "module" => "proxy");
+            error!(self.log, "{}: cannot be reached: {}; {next}", backend.url, cause(fault); "module" => "proxy");
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::config::model::{Config, Handler, Mpm, ServerTokens};
 use crate::http::{DateStamp, HeadLimits};
 use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
 use crate::log::access::AccessLogs;
+use crate::log::line::{cause, notice};
 use crate::log::sink::Sink;
 use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
@@ -31,7 +32,6 @@ use crate::sys::process::ChildExit;
 use crate::sys::{process, random, socket, time};
 use mio::{Poll, Registry, Waker};
 use slog::{Logger, error, warn};
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -139,10 +139,13 @@ pub struct Child {
     pub(super) steward_asleep: AtomicBool,
     /// How it is told.
     pub(super) bell: EventFd,
+    /// How each thread learns that a place at its connection's backend is free (worker, prefork).
+    pub(super) bells: Vec<EventFd>,
     clock: AtomicU64,
     wall: AtomicU64,
     wall_read: AtomicU64,
     said_full: AtomicU64,
+    said_limit: AtomicBool,
     /// When idle connections to backends are due, where no timer watches them.
     pub(super) sweep_at: AtomicU64,
     quota: Quota,
@@ -155,8 +158,9 @@ pub struct Child {
     needs_local: bool,
 }
 
-/// Descriptors of a child beside those of its connections: logs, listeners, polls, and what libraries open.
-const OTHER_DESCRIPTORS: u64 = 64;
+/// Descriptors of a child beside those of its connections, listeners and logs: standard streams, polls, bells, the
+/// scoreboard, orders.
+const OTHER_DESCRIPTORS: u64 = 16;
 
 /// Connections that an exclusive wake may bring beyond the limit.
 const LATE: u32 = 64;
@@ -177,7 +181,7 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
             exit
         }
         Err(fault) => {
-            error!(log, "this child cannot serve: {fault}"; "module" => "core");
+            error!(log, "this child cannot serve: {}", cause(&fault); "module" => "core");
             ChildExit::FATAL
         }
     }
@@ -198,12 +202,13 @@ impl Child {
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, Source::Nudge.token())?;
         let leave = EventFd::new()?;
+        let others = OTHER_DESCRIPTORS + (listeners.len() + logs.len()) as u64;
         let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local }).collect();
         let doors = Doors::new(doors, poll.as_raw_fd());
         let threads = config.limits.threads_per_child;
         let event = (config.mpm == Mpm::Event).then(|| {
             let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
-            let room = (soft.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(1, 1 << 24) as u32;
+            let room = (soft.saturating_sub(others) / 2).clamp(u64::from(threads), 1 << 24) as u32;
             let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
             // Descriptors run out before tickets do.
             let links = soft.clamp(1, 1 << 24) as u32;
@@ -215,6 +220,8 @@ impl Child {
                 limit,
             }
         });
+        let seats = if event.is_some() { 0 } else { threads };
+        let bells = (0..seats).map(|_| EventFd::new()).collect::<io::Result<Vec<_>>>()?;
         let hosts: Vec<Host> = config
             .hosts
             .iter()
@@ -260,10 +267,12 @@ impl Child {
             leave,
             steward_asleep: AtomicBool::new(false),
             bell: EventFd::new()?,
+            bells,
             clock: AtomicU64::new(0),
             wall: AtomicU64::new(0),
             wall_read: AtomicU64::new(0),
             said_full: AtomicU64::new(0),
+            said_limit: AtomicBool::new(false),
             sweep_at: AtomicU64::new(Tick::NEVER.0),
             hosts,
             board,
@@ -352,7 +361,7 @@ impl Child {
                 exchange.answer(200, page.content_type, Some(page.body.as_bytes()), cx, out);
             }
             Err(fault) => {
-                error!(self.log, "server-status: {fault}; the client gets 503"; "module" => "status");
+                error!(self.log, "server-status: {}; the client gets 503", cause(&fault); "module" => "status");
                 exchange.answer(503, "text/html; charset=utf-8", None, cx, out);
             }
         }
@@ -548,14 +557,31 @@ impl Child {
 
     pub(super) fn open_doors(&self) {
         if let Err(fault) = self.doors.open(self.now().tick()) {
-            error!(self.log, "cannot watch the listeners: {fault}; this child accepts nothing for now";
+            error!(self.log, "cannot watch the listeners: {}; this child accepts nothing for now", cause(&fault);
                 "module" => "core");
         }
     }
 
+    /// The child has as many connections as it may: said once, until there is room for a tenth again.
+    pub(super) fn note_limit(&self, event: &Event) {
+        let open = event.table.len();
+        if open >= event.limit && !self.said_limit.swap(true, Ordering::Relaxed) {
+            warn!(self.log, "{open} connections are open, as many as this child may have \
+                (MaxConnectionsPerProcess, or RLIMIT_NOFILE); further clients wait or go to other children";
+                "module" => "mpm_event");
+        } else if open < event.limit - event.limit / 10 && self.said_limit.load(Ordering::Relaxed) {
+            self.said_limit.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// There was a want of descriptors, and there is none any more.
+    pub(super) fn say_relief(&self) {
+        notice!(self.log, "clients can be accepted again"; "module" => "core");
+    }
+
     pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
         if news {
-            warn!(self.log, "cannot accept: {fault}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess";
+            warn!(self.log, "cannot accept: {}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess", cause(fault);
                 "module" => "core");
         }
     }
@@ -578,7 +604,7 @@ impl Child {
 
     pub(super) fn nudge_leader(&self) {
         if let Err(fault) = self.waker.wake() {
-            error!(self.log, "cannot wake the leader: {fault}"; "module" => "core");
+            error!(self.log, "cannot wake the leader: {}", cause(&fault); "module" => "core");
         }
     }
 
@@ -629,7 +655,7 @@ impl Child {
                 builder = builder.stack_size(size);
             }
             if let Err(fault) = builder.spawn(move || serve(self, seat)) {
-                error!(self.log, "only {seat} of {wanted} threads could be made: {fault}"; "module" => "core");
+                error!(self.log, "only {seat} of {wanted} threads could be made: {}", cause(&fault); "module" => "core");
                 return Err(fault);
             }
         }
@@ -653,12 +679,6 @@ impl Child {
     pub(super) fn poll_lock(&self) -> std::sync::MutexGuard<'_, Poll> {
         self.poll.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-thread_local! {
-    /// How this thread learns that a place at a backend is free (worker, prefork).
-    pub(super) static TURN_COMES: RefCell<Arc<EventFd>> =
-        RefCell::new(Arc::new(EventFd::new().expect("a thread that serves has a descriptor left for its bell")));
 }
 
 /// What we call ourselves in Server.

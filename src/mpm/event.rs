@@ -15,6 +15,7 @@ use super::tokens::{Aged, Source};
 use super::upstream::{self, Owner};
 use crate::clock::{Moment, Tick};
 use crate::ids::WorkerIndex;
+use crate::log::line::cause;
 use crate::sys::process::ChildExit;
 use mio::unix::SourceFd;
 use mio::{Events, Interest};
@@ -102,7 +103,7 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
     if let Err(fault) = polled
         && fault.kind() != io::ErrorKind::Interrupted
     {
-        error!(child.log, "the poll failed: {fault}"; "module" => "mpm_event");
+        error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_event");
     }
     drop(poll);
     for seen in events.iter() {
@@ -191,7 +192,7 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
             let interest = Interest::READABLE | Interest::WRITABLE;
             let token = Source::Client(who).token();
             if let Err(fault) = child.registry.register(&mut SourceFd(&fd), token, interest) {
-                error!(child.log, "cannot watch a connection: {fault}; it is closed"; "module" => "mpm_event");
+                error!(child.log, "cannot watch a connection: {}; it is closed", cause(&fault); "module" => "mpm_event");
                 let (mut held, _) = event.table.begin(who.index);
                 if let Some(mut conn) = held.take() {
                     conn.gauge(Gauge::None, child);
@@ -210,6 +211,7 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
             false
         }
     };
+    child.note_limit(event);
     if child.is_crowded() {
         child.doors.shut();
         // A row may have been given back between the look and the shutting.

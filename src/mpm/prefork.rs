@@ -8,6 +8,7 @@ use super::orders::{Heard, Order, Word};
 use super::tokens::{Aged, Source};
 use crate::clock::{Moment, Tick};
 use crate::ids::WorkerIndex;
+use crate::log::line::cause;
 use crate::scoreboard::state::WorkerState;
 use crate::sys::process::ChildExit;
 use crate::sys::signal;
@@ -27,7 +28,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     let mut master = match Master::new(child) {
         Ok(master) => master,
         Err(fault) => {
-            error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+            error!(child.log, "this child cannot hear its master: {}", cause(&fault); "module" => "mpm_prefork");
             return ChildExit::FATAL;
         }
     };
@@ -36,7 +37,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     if let Err(fault) =
         child.registry.register(&mut SourceFd(&ear), Source::Nudge.token(), Interest::READABLE)
     {
-        error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+        error!(child.log, "this child cannot hear its master: {}", cause(&fault); "module" => "mpm_prefork");
         return ChildExit::FATAL;
     }
     child.open_doors();
@@ -84,7 +85,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         if let Err(fault) = poll.poll(&mut events, timeout)
             && fault.kind() != io::ErrorKind::Interrupted
         {
-            error!(child.log, "the poll failed: {fault}"; "module" => "mpm_prefork");
+            error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_prefork");
         }
         let now = child.read_clock();
         waiting.extend(events.iter().filter_map(|seen| match Source::of(seen.token()) {

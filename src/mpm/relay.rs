@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::config::model::Endpoint;
 use crate::http::{Fault, Reason};
 use crate::ids::{BackendId, HostId};
-use crate::log::line::Client;
+use crate::log::line::{Client, cause};
 use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
 use crate::proxy::pool::Lease;
@@ -205,6 +205,7 @@ impl Conn {
         if !place.health.may_try(now.tick()) {
             // A place that it may have been told of goes to the next in the line.
             child.leave_place(self, active);
+            place.health.turn_away();
             return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
         }
         if active.marks.begun == Moment(0) {
@@ -222,8 +223,8 @@ impl Conn {
                         continue;
                     }
                     // Not twice, should it have been told in vain.
-                    pool.leave(|waiter| child.is_waiter(waiter, self.who));
-                    pool.wait(child.waiter(self.who));
+                    pool.leave(|waiter| *waiter == self.who);
+                    pool.wait(self.who);
                     drop(pool);
                     self.session.wait_for_place(now.tick());
                     return Flow::Blocked;
@@ -335,16 +336,16 @@ impl Conn {
         if let Endpoint::Tcp { addresses, .. } = &backend.endpoint
             && address + 1 < addresses.len()
         {
-            debug!(child.log, "{}: cannot connect to {}: {error}; trying the next address",
-                backend.url, addresses[address]; "module" => "proxy");
+            debug!(child.log, "{}: cannot connect to {}: {}; trying the next address",
+                backend.url, addresses[address], cause(error); "module" => "proxy");
             return self.dial(active, id, address + 1, child, scratch, now);
         }
         child.link_closed(id);
         let failure = if is_shortage(error) {
-            Failure::Resources(error.to_string())
+            Failure::Resources(cause(error))
         } else {
             child.backend_fails(id, error, now);
-            Failure::Connect(error.to_string())
+            Failure::Connect(cause(error))
         };
         self.backend_failed(active, &failure, child, scratch, now)
     }
@@ -404,6 +405,8 @@ impl Conn {
             if self.again {
                 self.again = false;
                 length = self.rest.len();
+                active.bytes_in += length as u64;
+                self.session.body_bytes(length);
                 scratch.input[..length].copy_from_slice(&self.rest);
                 self.rest = Vec::new();
             } else if self.ready.has(News::CLIENT_READ) {
@@ -414,7 +417,7 @@ impl Conn {
                     Ok(Some(0)) => return self.refuse(active, &Refusal::CutShort, child, scratch, now),
                     Ok(Some(count)) => {
                         length = have + count;
-                        active.bytes_in += count as u64;
+                        active.bytes_in += length as u64;
                         *moved += count;
                         self.session.body_bytes(count);
                         self.session.client_moved(now.tick());
@@ -425,7 +428,11 @@ impl Conn {
         }
         if length > 0 {
             match active.exchange.request_bytes(&scratch.input[..length], 0, &mut scratch.out) {
-                Ok(used) => self.keep_rest(&scratch.input[used..length]),
+                Ok(used) => {
+                    // What belongs to the next request is counted with it.
+                    active.bytes_in -= (length - used) as u64;
+                    self.keep_rest(&scratch.input[used..length]);
+                }
                 Err(refusal) => return self.refuse(active, &refusal, child, scratch, now),
             }
         }
@@ -455,7 +462,7 @@ impl Conn {
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
     fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
-        debug!(child.log, "sending to the backend: {error}"; "module" => "proxy");
+        debug!(child.log, "sending to the backend: {}", cause(error); "module" => "proxy");
         if active.exchange.is_tunnel() {
             return Flow::Dead;
         }
@@ -494,7 +501,7 @@ impl Conn {
                 return Flow::Blocked;
             }
             Err(error) => {
-                debug!(child.log, "reading from the backend: {error}"; "module" => "proxy");
+                debug!(child.log, "reading from the backend: {}", cause(&error); "module" => "proxy");
                 return self.upstream_ended_early(active, child, scratch, now);
             }
         };
@@ -582,6 +589,7 @@ impl Conn {
         scratch.out.clear();
         match active.exchange.response_ended(&mut scratch.out) {
             Ok(()) => {
+                self.session.client_asked(now.tick());
                 let sent = self.send_client(&[], &scratch.out);
                 match sent {
                     Ok(count) => active.bytes_out += count as u64,
@@ -711,7 +719,7 @@ impl Conn {
     }
 
     fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
-        debug!(child.log, "the client is gone: {error}"; "module" => "core", "client" => %Client(self.peer));
+        debug!(child.log, "the client is gone: {}", cause(error); "module" => "core", "client" => %Client(self.peer));
         active.exchange.cut();
         Flow::Dead
     }

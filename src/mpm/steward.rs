@@ -7,6 +7,7 @@
 use super::child::Child;
 use super::orders::{Heard, Order, Word};
 use crate::clock::{Moment, Tick};
+use crate::log::line::cause;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process::ChildExit;
 use crate::sys::signal;
@@ -29,7 +30,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     let terminate = match signal::terminate_descriptor() {
         Ok(terminate) => terminate,
         Err(fault) => {
-            error!(child.log, "this child cannot hear signals: {fault}"; "module" => "core");
+            error!(child.log, "this child cannot hear signals: {}", cause(&fault); "module" => "core");
             return ChildExit::FATAL;
         }
     };
@@ -58,7 +59,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         let mut seen = [Seen::default(); 4];
         let timeout = steward.timeout();
         if let Err(fault) = poll::wait(&wishes, timeout, &mut seen) {
-            error!(child.log, "this child cannot wait for orders: {fault}"; "module" => "core");
+            error!(child.log, "this child cannot wait for orders: {}", cause(&fault); "module" => "core");
             return ChildExit::FATAL;
         }
         let [orders, bell, over, term] = seen.map(|seen| seen.readable);

@@ -13,6 +13,7 @@ use super::steward;
 use super::tokens::{Aged, Source};
 use crate::clock::Tick;
 use crate::ids::WorkerIndex;
+use crate::log::line::cause;
 use crate::scoreboard::state::WorkerState;
 use crate::sys::process::ChildExit;
 use mio::Events;
@@ -112,7 +113,7 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
         if let Err(fault) = polled
             && fault.kind() != io::ErrorKind::Interrupted
         {
-            error!(child.log, "the poll failed: {fault}"; "module" => "mpm_worker");
+            error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_worker");
         }
         child.wake_steward();
         if child.accept_all.swap(false, Ordering::SeqCst) {
@@ -136,7 +137,7 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
             let writer = child.block.worker(row);
             writer.moved_by(tid);
             writer.set_state(WorkerState::Read);
-            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(row), child, now))
+            Some(Conn::new(Aged { index: row.0, age: 0 }, newcomer, Some(row), child, now))
         }
         Came::Nobody => None,
         Came::Shortage(fault, news) => {

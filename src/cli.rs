@@ -8,7 +8,7 @@ pub mod reading;
 
 use crate::config::model::Mpm;
 use clap::builder::PossibleValue;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ pub const CONFIG_BELOW_ROOT: &str = "conf/ostler.conf";
 #[command(
     name = "ostler",
     disable_version_flag = true,
+    args_override_self = true,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     max_term_width = 100,
@@ -74,7 +75,7 @@ pub struct Cli {
     modules: bool,
 
     /// Show the version
-    #[arg(short = 'v')]
+    #[arg(short = 'v', alias = "version")]
     version: bool,
 
     /// Show the version and what was built in
@@ -324,7 +325,17 @@ where
     I: IntoIterator<Item = T>,
     T: Into<std::ffi::OsString> + Clone,
 {
-    Cli::try_parse_from(args)?.wish()
+    Cli::try_parse_from(args).map_err(say_how_it_is_ordered)?.wish()
+}
+
+/// `ostler stop` is a word too little, and worth more than a refusal.
+fn say_how_it_is_ordered(error: clap::Error) -> clap::Error {
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) if OrderWord::from_str(word, true).is_ok() => {
+            refuse(&format!("{word} is an order for -k: ostler -k {word}"))
+        }
+        _ => error,
+    }
 }
 
 /// The whole table, for the test of the man page.
@@ -538,6 +549,8 @@ mod tests {
             ),
             ("-vL", Wish::Tell(vec![Fact::Version, Fact::Directives])),
             ("-t -D DUMP_MODULES", Wish::Tell(vec![Fact::Modules])),
+            ("-t -t -f x -f y", Wish::Check { source: Source::File(file("y")), hosts: false }),
+            ("--version", Wish::Tell(vec![Fact::Version])),
             ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
             ("status -f x", Wish::Status(Board::Of(file("x")))),
             ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
@@ -569,6 +582,7 @@ mod tests {
             ("demo --port 70000", "70000"),
             ("status -f x --scoreboard y", "cannot be used with"),
             ("-t demo", "cannot be used with"),
+            ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),
         ] {
             let error = wish(line).expect_err(line);

@@ -15,15 +15,18 @@ const SOME_APPLICATION: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Ad
 /// The name that faults and the log give to the text.
 pub const NAME: &str = "the demo's configuration";
 
-/// The configuration of a demo that listens on `listen` in front of `origin`.
+/// The configuration of a demo that listens on `listen` in front of `origin`; `root`: for a master that is root.
 #[must_use]
-pub fn config_text(mpm: Mpm, listen: SocketAddr, origin: SocketAddr) -> String {
+pub fn config_text(mpm: Mpm, listen: SocketAddr, origin: SocketAddr, root: bool) -> String {
     let mpm = mpm.name();
+    // By number, since the group has one name here and another there.
+    let user = if root { "User #65534\nGroup #65534\n" } else { "" };
     format!(
         "# What \"ostler demo\" does.\n\
          MPM {mpm}\n\
          Listen {listen}\n\
          ServerName {host}\n\
+         {user}\
          PidFile none\n\
          ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\
@@ -44,8 +47,8 @@ pub fn config_text(mpm: Mpm, listen: SocketAddr, origin: SocketAddr) -> String {
 /// The text for `--print-config`: with the port that was wished for, and an application's usual port in the
 /// place of the built-in origin.
 #[must_use]
-pub fn shown_config(mpm: Mpm, port: u16) -> String {
-    let text = config_text(mpm, (Ipv4Addr::LOCALHOST, port).into(), SOME_APPLICATION);
+pub fn shown_config(mpm: Mpm, port: u16, root: bool) -> String {
+    let text = config_text(mpm, (Ipv4Addr::LOCALHOST, port).into(), SOME_APPLICATION, root);
     format!("{text}# The demo's own origin listens on a free port; put your application's here.\n")
 }
 
@@ -106,7 +109,11 @@ mod tests {
     fn the_text_is_a_configuration_without_a_complaint() {
         for mpm in [Mpm::Event, Mpm::Worker, Mpm::Prefork] {
             let listen: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-            for text in [config_text(mpm, listen, SOME_APPLICATION), shown_config(mpm, 8080)] {
+            for text in [
+                config_text(mpm, listen, SOME_APPLICATION, false),
+                config_text(mpm, listen, SOME_APPLICATION, true),
+                shown_config(mpm, 8080, false),
+            ] {
                 let loaded = config::from_text(NAME, &text, &Options::default())
                     .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
                 assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);

@@ -12,7 +12,7 @@ use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::{status, sys};
 use std::error::Error;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,6 +52,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             tell(&match failure {
                 Failure::Faults(faults) => format!("{}\n", faults.render(true)),
+                // Some sentences have the daemon as their subject.
+                Failure::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
                 Failure::Sentence(sentence) => format!("ostler: {sentence}\n"),
                 Failure::Output(error) => format!("ostler: cannot write: {error}\n"),
             });
@@ -69,7 +71,9 @@ fn grant(wish: Wish) -> Result<ExitCode, Failure> {
         Wish::Stop(file) => stop(file),
         Wish::Reload { file, foreground } => reload(file, foreground),
         Wish::Status(board) => show_status(board),
-        Wish::Demo { mpm, port, print_config: true } => say(&demo::shown_config(mpm, port)),
+        Wish::Demo { mpm, port, print_config: true } => {
+            say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
+        }
         Wish::Demo { mpm, port, print_config: false } => run_demo(mpm, port),
     }
 }
@@ -88,8 +92,29 @@ fn answer(fact: Fact) -> String {
 fn check(source: &Source, hosts: bool) -> Result<ExitCode, Failure> {
     let Loaded { config, notes } = read(source)?;
     tell(&rendered(&notes));
+    known_here(&config)?;
     let hosts = if hosts { answers::hosts(&config) } else { String::new() };
     say(&format!("{hosts}{}", answers::what_holds(&config)))
+}
+
+/// Refuses a User or Group that this machine does not have, as a start would.
+fn known_here(config: &Config) -> Result<(), Failure> {
+    if !sys::privilege::is_root() {
+        return Ok(());
+    }
+    let missing = |directive: &'static str, name: &String| {
+        let known = match directive {
+            "User" => sys::privilege::find_user(name).map(|found| found.is_some()),
+            _ => sys::privilege::find_group(name).map(|found| found.is_some()),
+        };
+        // What cannot be looked up now may be there at the start.
+        (!known.unwrap_or(true)).then(|| StartError::Nobody { directive, name: name.clone() })
+    };
+    let user = config.user.as_ref().and_then(|name| missing("User", name));
+    match user.or_else(|| config.group.as_ref().and_then(|name| missing("Group", name))) {
+        Some(error) => Err(Failure::Sentence(error.sentence())),
+        None => Ok(()),
+    }
 }
 
 fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
@@ -162,6 +187,13 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
             })?
         }
     };
+    if matches!(path.try_exists(), Ok(false)) {
+        return Err(Failure::Sentence(format!(
+            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file \
+             is elsewhere, which --scoreboard can name",
+            path.display()
+        )));
+    }
     let snapshot = Snapshot::read(&path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
     let now = status::Now {
         moment: sys::time::now(),
@@ -175,15 +207,16 @@ fn show_status(board: Board) -> Result<ExitCode, Failure> {
 }
 
 fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
-    let cannot =
-        |what: String| move |error: io::Error| Failure::Sentence(format!("cannot {what}: {}", cause(&error)));
-    let place = demo::choose_port(port).map_err(cannot(format!("listen on 127.0.0.1:{port}")))?;
-    let origin = Origin::start().map_err(cannot("start the demo's origin".to_owned()))?;
-    let origin_address: SocketAddr = origin.address();
-    let text = demo::config_text(mpm, place.address, origin_address);
+    let cannot = |error: StartError| Failure::Sentence(error.sentence());
+    let wished = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let place =
+        demo::choose_port(port).map_err(|source| cannot(StartError::Listen { address: wished, source }))?;
+    let origin = Origin::start()
+        .map_err(|source| cannot(StartError::System { what: "start the demo's origin", source }))?;
+    let text = demo::config_text(mpm, place.address, origin.address(), sys::privilege::is_root());
     let loaded = reading::without_a_file(demo::NAME, &text)?;
     let reader = Reader::new(move || reading::without_a_file(demo::NAME, &text));
-    let greeting = demo::greeting(mpm, place, port, origin_address);
+    let greeting = demo::greeting(mpm, place, port, origin.address());
     serve(loaded, None, true, Some(greeting), reader)
 }
 
@@ -222,7 +255,7 @@ fn absolute(path: &std::path::Path) -> PathBuf {
 }
 
 fn rendered(notes: &[Diagnostic]) -> String {
-    notes.iter().map(|note| format!("{}\n\n", note.render(true))).collect()
+    ostler::config::diagnostic::render_all(notes, true)
 }
 
 /// An error and what caused it, as one sentence.

@@ -4,7 +4,7 @@ use super::{ConfigFile, OneLiner, Source};
 use crate::config::{self, Faults, Loaded, Options};
 use crate::sys::privilege;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where PidFile and ScoreBoardFile are for a daemon that root starts.
 const RUN_DIR: &str = "/run/ostler";
@@ -34,12 +34,10 @@ pub fn text(flags: &OneLiner) -> Result<String, Faults> {
 /// # Errors
 /// Every fault of the configuration.
 pub fn without_a_file(name: &str, text: &str) -> Result<Loaded, Faults> {
-    config::from_text(name, text, &Options { run_dir: PathBuf::new(), ..options(Path::new("/")) })
+    config::from_text(name, text, &Options { run_dir: PathBuf::new(), ..options() })
 }
 
 fn read_file(file: &ConfigFile) -> Result<Loaded, Faults> {
-    let path = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
-    let directory = path.parent().unwrap_or(Path::new("/"));
     let root =
         file.server_root.as_deref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
     let options = Options {
@@ -47,15 +45,15 @@ fn read_file(file: &ConfigFile) -> Result<Loaded, Faults> {
         mpm: file.mpm,
         before: file.before.clone(),
         after: file.after.clone(),
-        ..options(root.as_deref().unwrap_or(directory))
+        ..options()
     };
     config::load(&file.path, &Options { server_root: root, ..options })
 }
 
-/// What the machine and the environment tell. `root` stands in where a user has no run directory.
-fn options(root: &Path) -> Options {
+/// What the machine and the environment tell.
+fn options() -> Options {
     Options {
-        run_dir: run_dir(root),
+        run_dir: run_dir(),
         hostname: fs::read_to_string("/proc/sys/kernel/hostname")
             .ok()
             .map(|name| name.trim().to_owned())
@@ -67,14 +65,15 @@ fn options(root: &Path) -> Options {
     }
 }
 
-fn run_dir(root: &Path) -> PathBuf {
+/// Relative to the ServerRoot, which the file may still name.
+fn run_dir() -> PathBuf {
     if privilege::is_root() {
         return PathBuf::from(RUN_DIR);
     }
     std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
         .filter(|directory| directory.is_absolute())
-        .map_or_else(|| root.to_owned(), |directory| directory.join("ostler"))
+        .map_or_else(|| PathBuf::from("."), |directory| directory.join("ostler"))
 }
 
 #[cfg(test)]

@@ -237,7 +237,7 @@ impl Checker<'_> {
             if section { (format!("<{}>", name.text), "section") } else { (quoted(&name.text), "directive") };
         if let Some(sentence) = foreign::sentence(&name.text) {
             let shown = if section { shown } else { name.text.clone() };
-            self.report.fault(name.span, format!("{shown}: {sentence}"));
+            self.report.fault(name.span, format!("{shown}: {sentence}")).kind(sentence);
             return;
         }
         let item = self.report.fault(name.span, format!("{what} {shown} is not known"));
@@ -472,7 +472,9 @@ impl Checker<'_> {
             return;
         }
         if let Some(feature) = modules::feature(name) {
-            self.report.fault(word.span, format!("{feature}: not built in yet ({name})"));
+            self.report
+                .fault(word.span, format!("{feature}: not built in yet ({name})"))
+                .kind("a module that is not built in");
             return;
         }
         let item = self.report.fault(word.span, format!("there is no module {} in Ostler", quoted(name)));
@@ -527,7 +529,10 @@ impl Checker<'_> {
         let place = |choice: &Option<FileChoice>, name: &str| match choice {
             Some(FileChoice::Nowhere) => None,
             Some(FileChoice::At(path)) => Some(base.join(path)),
-            None => run_dir.as_ref().map(|dir| self.root.join(dir).join(name)),
+            // Components leave out the dot of "here, wherever ServerRoot is".
+            None => {
+                run_dir.as_ref().map(|dir| self.root.join(dir).components().collect::<PathBuf>().join(name))
+            }
         };
         let forever = |time: Duration| Some(time).filter(|time| !time.is_zero());
         Config {

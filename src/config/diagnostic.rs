@@ -4,11 +4,12 @@
 //! the report becomes [`Diagnostic`]s in the order of the text, which need nothing else to be shown.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 /// How much a diagnostic matters.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Severity {
     /// Something that an administrator may like to know; nothing needs to be done.
     Note,
@@ -128,9 +129,16 @@ pub struct Item {
     span: Option<Span>,
     message: String,
     hints: Vec<String>,
+    kind: Option<&'static str>,
 }
 
 impl Item {
+    /// Says that the message belongs to a kind of which there may be many, and of which one explains all.
+    pub fn kind(&mut self, kind: &'static str) -> &mut Self {
+        self.kind = Some(kind);
+        self
+    }
+
     /// Adds what the reader can do.
     pub fn hint(&mut self, text: impl Into<String>) -> &mut Self {
         self.hints.push(text.into());
@@ -144,7 +152,7 @@ pub struct Report(Vec<Item>);
 
 impl Report {
     fn push(&mut self, severity: Severity, span: Option<Span>, message: String) -> &mut Item {
-        self.0.push(Item { severity, span, message, hints: Vec::new() });
+        self.0.push(Item { severity, span, message, hints: Vec::new(), kind: None });
         self.0.last_mut().expect("one was pushed just now")
     }
 
@@ -194,8 +202,8 @@ impl Report {
                 let order = place.as_ref().map_or_else(Vec::new, |place| {
                     place.source.order.iter().copied().chain([place.start]).collect()
                 });
-                let Item { severity, message, hints, .. } = item;
-                (place.is_none(), order, Diagnostic { severity, message, hints, place })
+                let Item { severity, message, hints, kind, .. } = item;
+                (place.is_none(), order, Diagnostic { severity, message, hints, place, kind })
             })
             .collect();
         keyed.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
@@ -219,13 +227,20 @@ pub struct Diagnostic {
     message: String,
     hints: Vec<String>,
     place: Option<Place>,
+    kind: Option<&'static str>,
 }
 
 impl Diagnostic {
     /// A fault that has no place in a text, such as a file that cannot be read.
     #[must_use]
     pub fn fault(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), hints: Vec::new(), place: None }
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            hints: Vec::new(),
+            place: None,
+            kind: None,
+        }
     }
 
     /// How much it matters.
@@ -255,9 +270,29 @@ impl Diagnostic {
         })
     }
 
+    /// What is equal where one explanation does for both.
+    fn gist(&self) -> (Severity, bool, &str, &[String]) {
+        match self.kind {
+            Some(kind) => (self.severity, true, kind, &[]),
+            None => (self.severity, false, self.message.as_str(), self.hints.as_slice()),
+        }
+    }
+
+    /// The words that the caret would stand under.
+    fn words(&self) -> &str {
+        self.place
+            .as_ref()
+            .map_or("", |place| place.source.text.get(place.start as usize..place.end as usize).unwrap_or(""))
+    }
+
     /// The line with a caret under the words, as for a terminal.
     #[must_use]
     pub fn render(&self, styled: bool) -> String {
+        self.render_with(&[], styled)
+    }
+
+    /// As [`Self::render`], and the places of others that are alike.
+    fn render_with(&self, others: &[&Self], styled: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -283,7 +318,8 @@ impl Diagnostic {
                 )
             }
         };
-        for text in &trail {
+        let places = places(others);
+        for text in trail.iter().chain(&places) {
             group = group.element(Level::NOTE.message(text.as_str()));
         }
         for hint in &self.hints {
@@ -306,12 +342,85 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Above so many things that Ostler does not have, the last line says what to do with them all.
+const MANY_FOREIGN: usize = 5;
+
+/// Where else the same is to be said: the words with line and column, file by file.
+fn places(others: &[&Diagnostic]) -> Option<String> {
+    const WIDTH: usize = 96;
+    let mut text = match others.len() {
+        0 => return None,
+        1 => String::from("the same once more:"),
+        count => format!("the same {count} times more:"),
+    };
+    let (mut file, mut words) = ("", "");
+    let mut rest = others.iter().filter_map(|other| Some((other.position()?, other.words()))).peekable();
+    while let Some(((name, line, column), here)) = rest.next() {
+        let mut part = String::new();
+        if name != file {
+            (file, words) = (name, "");
+            text.push_str(&format!("\n{name}"));
+        }
+        if here != words {
+            words = here;
+            part.push_str(&format!(" {}", quoted(here.trim_start_matches('<')).trim_matches('"')));
+        }
+        part.push_str(&format!(" {line}:{column}"));
+        // One directive line under line is one block to the reader too.
+        let mut last = line;
+        while let Some(&((_, next, _), _)) =
+            rest.peek().filter(|&&(at, next)| at == (name, last + 1, column) && next == here)
+        {
+            last = next;
+            rest.next();
+        }
+        if last > line {
+            part.push_str(&format!("-{last}:{column}"));
+        }
+        let length = text.len() - text.rfind('\n').map_or(0, |at| at + 1);
+        if length + part.len() > WIDTH {
+            text.push_str("\n ");
+        }
+        text.push_str(&part);
+    }
+    Some(text)
+}
+
+/// What there is to say, with lines and carets. Of what is alike, only the first few are shown so; of the others
+/// the places are named.
+#[must_use]
+pub fn render_all(diagnostics: &[Diagnostic], styled: bool) -> String {
+    // Up to here, each is more readable with its own line.
+    const MOST_IN_FULL: usize = 3;
+    let mut alike: HashMap<_, Vec<&Diagnostic>> = HashMap::new();
+    for diagnostic in diagnostics {
+        alike.entry(diagnostic.gist()).or_default().push(diagnostic);
+    }
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        let others = match alike.get(&diagnostic.gist()).map(Vec::as_slice) {
+            Some([first, others @ ..]) if others.len() >= MOST_IN_FULL => {
+                if !std::ptr::eq(*first, diagnostic) {
+                    continue;
+                }
+                others
+            }
+            _ => &[],
+        };
+        text.push_str(&diagnostic.render_with(others, styled));
+        text.push_str("\n\n");
+    }
+    text
+}
+
 /// Why a configuration is not used: every fault of it, in the order of the text, with the warnings between.
 #[derive(Clone, Debug)]
 pub struct Faults(pub Vec<Diagnostic>);
 
 impl Faults {
     /// How many of them are errors.
+    ///
+    /// Those that are shown together are counted one by one.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
@@ -320,14 +429,18 @@ impl Faults {
     /// All with their lines, and a last line that counts the faults.
     #[must_use]
     pub fn render(&self, styled: bool) -> String {
-        let mut text = String::new();
-        for diagnostic in &self.0 {
-            text.push_str(&diagnostic.render(styled));
-            text.push_str("\n\n");
-        }
+        let mut text = render_all(&self.0, styled);
         match self.count() {
             1 => text.push_str("1 fault"),
             count => text.push_str(&format!("{count} faults")),
+        }
+        let foreign = self.0.iter().filter(|diagnostic| diagnostic.kind.is_some()).count();
+        // With a handful the sentences speak for themselves.
+        if foreign > MANY_FOREIGN {
+            text.push_str(&format!(
+                "; {foreign} of them name what this version does not have: leave those lines out, or put them \
+                 between <IfModule mod_....c> and </IfModule>, which passes over what is not built in"
+            ));
         }
         text
     }

@@ -524,6 +524,9 @@ pub static TABLE: &[Entry] = &[
         .preset("Off"),
     directive("ProxySet", Key::ProxySet, Contexts(SERVER.0 | Contexts::HOST.0 | Contexts::PROXY.0), (1, MANY), "[url] parameter=value ...",
         "parameters for the backends whose url begins so; in <Proxy> without url"),
+    idle("ProxyStatus", "Off|On|Full", "backends on the status page",
+        "the status page always shows them")
+        .within(BOTH),
     directive("ProxyTimeout", Key::ProxyTimeout, BOTH, (1, 1), "seconds|number ms",
         "each wait for a backend that has no timeout of its own")
         .told("as Timeout"),
@@ -591,6 +594,9 @@ pub static TABLE: &[Entry] = &[
     directive("Timeout", Key::Timeout, BOTH, (1, 1), "seconds|number ms",
         "each wait for a client while a request or its answer is under way")
         .preset("60"),
+    idle("TraceEnable", "Off|On|extended", "answering TRACE",
+        "TRACE is always refused, with 405")
+        .within(BOTH).told("Off"),
     directive("TransferLog", Key::TransferLog, BOTH, (1, 1), "file|\"|program\"",
         "one line for each request, in the format of the last LogFormat without a nickname, or common"),
     directive("UnDefine", Key::UnDefine, ANYWHERE, (1, 1), "name",

@@ -494,7 +494,9 @@ impl Checker<'_> {
             Some(format) => Some(format.clone()),
             None => self.format(word, &[draft]),
         };
-        let Some(format) = format else { return };
+        // A nickname whose format is faulty stays known, so that the lines which use it are no faults too.
+        let stand_in = || directive.args.get(1).and_then(|_| LogFormat::parse("common").ok());
+        let Some(format) = format.or_else(stand_in) else { return };
         match directive.args.get(1) {
             None => draft.last_format = Some(format),
             Some(nickname) => {

@@ -6,6 +6,7 @@ use super::files::{FileKind, Files};
 use super::model::{Config, Mpm};
 use super::parser::parse;
 use super::values;
+use crate::log::line::cause;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,7 +52,7 @@ pub struct Loaded {
 /// Every fault of the configuration.
 pub fn load(path: &Path, options: &Options) -> Result<Loaded, Faults> {
     let alone = |message: String| Faults(vec![Diagnostic::fault(message)]);
-    let cannot_read = |error: io::Error| alone(format!("cannot read {}: {error}", path.display()));
+    let cannot_read = |error: io::Error| alone(format!("cannot read {}: {}", path.display(), cause(&error)));
     let whole = std::path::absolute(path).map_err(cannot_read)?;
     let bytes = Disk.read(&whole).map_err(cannot_read)?;
     let base = whole.parent().unwrap_or(Path::new("/"));
@@ -121,6 +122,7 @@ pub fn one_liner(listen: &str, to: &str, mpm: Option<Mpm>) -> Result<String, Fau
         "# What \"ostler --listen {listen} --to {to}{flag}\" does.\n\
          MPM {mpm}\n\
          Listen {listen}\n\
+         # For a daemon, take the next three lines out and give ErrorLog a file: then -k and status find it.\n\
          PidFile none\n\
          ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\

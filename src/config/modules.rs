@@ -48,6 +48,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("fcgid_", "FastCGI"),
     ("file_cache_", "caching"),
     ("filter_", "filters"),
+    ("gnutls_", "TLS"),
     ("headers_", "setting fields"),
     ("http2_", "HTTP/2"),
     ("include_", "server-side includes"),

@@ -13,6 +13,7 @@ use super::lexer::{Lexer, Line, Logical, Value, Word};
 use super::load::Options;
 use super::model::Mpm;
 use super::{modules, values};
+use crate::log::line::cause;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -256,6 +257,11 @@ impl<'a> Parser<'a> {
             message: format!("the variable {} is not defined", quoted(name)),
             hint: Some(match nearest(name, names.chain(environment)) {
                 Some(near) => format!("did you mean ${{{near}}}?"),
+                None if name.starts_with("APACHE_") => {
+                    "Debian sets it in /etc/apache2/envvars, which a shell can read before it starts us; Define \
+                     or -D name=value does as well"
+                        .to_owned()
+                }
                 None => "Define sets it, or -D name=value, or the environment".to_owned(),
             }),
         }
@@ -539,7 +545,7 @@ impl<'a> Parser<'a> {
                 Some(text)
             }
             Err(error) => {
-                self.report.fault(span, format!("cannot read {}: {error}", path.display()));
+                self.report.fault(span, format!("cannot read {}: {}", path.display(), cause(&error)));
                 None
             }
         }

@@ -96,6 +96,16 @@ impl Level {
     }
 }
 
+/// An error as people know it: without the number that Rust puts behind the kernel's words.
+#[must_use]
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, rest)) if rest.ends_with(')') => words.to_owned(),
+        _ => text,
+    }
+}
+
 /// Logs at [`Level::Notice`](crate::log::line::Level::Notice), which slog does not have: turning points that are
 /// written whatever `LogLevel` says. Used as slog's own: `notice!(log, "{} up", name; "module" => "core")`.
 macro_rules! notice {

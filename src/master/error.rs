@@ -2,6 +2,7 @@
 //! different about.
 
 use crate::ids::ChildPid;
+pub use crate::log::line::cause;
 use crate::scoreboard::board::BoardError;
 use std::error::Error;
 use std::fmt;
@@ -236,16 +237,6 @@ impl StartError {
             sentence.push_str(&advice);
         }
         sentence
-    }
-}
-
-/// An error as people know it: without the number that Rust puts behind the kernel's words.
-#[must_use]
-pub fn cause(error: &dyn Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, rest)) if rest.ends_with(')') => words.to_owned(),
-        _ => text,
     }
 }
 

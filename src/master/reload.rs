@@ -345,6 +345,9 @@ impl Master {
         {
             warn!(self.estate.log, "standard error stays where it was: {}", cause(&error));
         }
+        // Before anybody is told: who hears that the new one serves should not meet the old one any more.
+        self.retire_generation(old, tick);
+        let current = &self.generation;
         let path = self.estate.config_path.as_deref();
         title::set_title(&current.title(path));
         let took = Duration::from_micros(now.micros_since(begun));
@@ -365,7 +368,6 @@ impl Master {
         notice(&self.estate.log, &format!("{text} ({mpm}) serving on {addresses}; {shape}"));
         let status = format!("serving on {addresses}");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
-        self.retire_generation(old, tick);
     }
 
     /// Has the children of a generation that is not wanted any more leave, in good order.

@@ -247,7 +247,8 @@ fn needs(config: &Config) -> [(String, u64); 2] {
     };
     let listeners = count(config.listen.len());
     [
-        (child, common + 2 * threads),
+        // A thread's client and backend, and a bell where it waits for a place at its backend by itself.
+        (child, common + if config.mpm == Mpm::Event { 2 * threads } else { 3 * threads }),
         // While it forks, the master holds a second descriptor of each listener.
         (format!("the master of {slots} slots"), common + slots + listeners),
     ]
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!((child.as_str(), of_child), ("a child of 10 threads", 24 + 2 + logs + 20));
         assert_eq!((master.as_str(), of_master), ("the master of 8 slots", 24 + 2 + logs + 8 + 2));
         let prefork = config(&format!("MPM prefork\n{text}MaxRequestWorkers 4\n"));
-        assert_eq!(needs(&prefork)[0], ("a child".to_owned(), 24 + 2 + logs + 2));
+        assert_eq!(needs(&prefork)[0], ("a child".to_owned(), 24 + 2 + logs + 3));
     }
 
     #[test]

@@ -12,13 +12,16 @@ use crate::sys::{epoll, socket};
 use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The first and the longest pause after an accept that failed for want of descriptors or memory.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// A shortage counts as over when there was none for so long.
+const CALM: Duration = Duration::from_secs(5);
 
 /// The listeners of a child.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ struct Inner {
     epoll: RawFd,
     watched: bool,
     pause: Duration,
+    /// When descriptors or memory last ran out, until that has been over for a while.
+    short: Option<Tick>,
 }
 
 /// One listener.
@@ -61,6 +66,8 @@ pub struct Newcomer {
     pub local: SocketAddr,
     /// The listener's place.
     pub place: u32,
+    /// A shortage has been over for a while: worth a line.
+    pub relieved: bool,
 }
 
 /// What an accept brought.
@@ -80,7 +87,7 @@ impl Doors {
     pub fn new(doors: Vec<Door>, epoll: RawFd) -> Self {
         let doors = doors.into_iter().map(Some).collect();
         Self {
-            inner: Mutex::new(Inner { doors, epoll, watched: false, pause: PAUSE.0 }),
+            inner: Mutex::new(Inner { doors, epoll, watched: false, pause: PAUSE.0, short: None }),
             shut: AtomicBool::new(true),
             resume: AtomicU64::new(Tick::NEVER.0),
         }
@@ -102,21 +109,24 @@ impl Doors {
         Tick(self.resume.load(Ordering::Relaxed))
     }
 
-    /// Watches them (again). Does nothing once they are closed.
+    /// Watches them (again): all or none. Does nothing once they are closed.
     ///
     /// # Errors
-    /// If the kernel has no room for another watch.
-    pub fn open(&self) -> io::Result<()> {
+    /// If the kernel has no room for another watch; it is tried again after a pause, as after any shortage.
+    pub fn open(&self, now: Tick) -> io::Result<()> {
         let mut inner = self.lock();
-        if inner.watched {
-            return Ok(());
-        }
-        for (place, door) in inner.doors.iter().enumerate() {
-            if let Some(door) = door {
-                epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place))?;
+        if !inner.watched {
+            let doors = inner.doors.iter().enumerate();
+            for (place, door) in doors.filter_map(|(place, door)| Some((place, door.as_ref()?))) {
+                if let Err(fault) = epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place)) {
+                    inner.watched = true;
+                    self.stop(&mut inner);
+                    self.suspend(&mut inner, now);
+                    return Err(fault);
+                }
             }
+            inner.watched = true;
         }
-        inner.watched = true;
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
         self.shut.store(inner.are_closed(), Ordering::SeqCst);
         Ok(())
@@ -124,10 +134,13 @@ impl Doors {
 
     /// Stops watching them. To be called only after an accept, if this child may have been woken for one.
     pub fn shut(&self) {
-        let mut inner = self.lock();
+        self.stop(&mut self.lock());
+    }
+
+    fn stop(&self, inner: &mut Inner) {
         if inner.watched {
             for door in inner.doors.iter().flatten() {
-                // It was added, and the descriptor is open: nothing can fail that matters.
+                // One that is not there, after a watch that failed, is no harm.
                 let _ = epoll::delete(inner.epoll, door.fd.as_fd());
             }
             inner.watched = false;
@@ -137,8 +150,9 @@ impl Doors {
 
     /// Stops watching them and closes them, for ever (invariant 9: in this order).
     pub fn close(&self) {
-        self.shut();
-        self.lock().doors.fill_with(|| None);
+        let mut inner = self.lock();
+        self.stop(&mut inner);
+        inner.doors.fill_with(|| None);
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
     }
 
@@ -162,8 +176,9 @@ impl Doors {
 
     /// Stops watching; closes for ever those at which somebody else accepts.
     pub fn close_shared(&self) {
-        self.shut();
-        for door in &mut self.lock().doors {
+        let mut inner = self.lock();
+        self.stop(&mut inner);
+        for door in &mut inner.doors {
             *door = door.take().filter(|door| door.last);
         }
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
@@ -188,25 +203,26 @@ impl Doors {
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
+                let mut moved = Ok(());
                 if inner.watched {
-                    let listener: BorrowedFd<'_> = door.fd.as_fd();
-                    let moved = epoll::delete(inner.epoll, listener)
+                    let listener = door.fd.as_fd();
+                    moved = epoll::delete(inner.epoll, listener)
                         .and_then(|()| epoll::add_exclusive(inner.epoll, listener, token(place as usize)));
-                    if moved.is_err() {
-                        // No room for the watch now: as with any shortage, try again soon.
-                        inner.watched = false;
-                        self.suspend(&mut inner, now);
-                    }
+                }
+                if moved.is_err() {
+                    // No room for the watch now: as with any shortage, try again soon.
+                    self.stop(&mut inner);
+                    self.suspend(&mut inner, now);
                 }
                 inner.pause = PAUSE.0;
-                Came::Client(Newcomer { fd, peer, local, place })
+                let relieved = inner.short.take_if(|since| now >= since.after(CALM)).is_some();
+                Came::Client(Newcomer { fd, peer, local, place, relieved })
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
-                    let news = inner.pause == PAUSE.0;
-                    drop(inner);
-                    self.shut();
-                    self.suspend(&mut self.lock(), now);
+                    let news = inner.short.replace(now).is_none();
+                    self.stop(&mut inner);
+                    self.suspend(&mut inner, now);
                     Came::Shortage(error, news)
                 }
                 // A client that has gone again, a network that failed: the next one is another matter.

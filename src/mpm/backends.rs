@@ -1,20 +1,19 @@
 //! A child's connections to its backends: which are idle, who waits for one, what is known of their health.
 
-use super::child::{Child, TURN_COMES};
+use super::child::Child;
 use super::conn::Conn;
 use super::relay::Active;
 use super::table::{News, Posted};
 use super::timers::Due;
 use super::tokens::Aged;
-use super::upstream::{Idle, Link, Links, Place, Waiter};
+use super::upstream::{Idle, Link, Links, Place};
 use crate::clock::{Moment, Tick};
 use crate::ids::BackendId;
-use crate::log::line::notice;
+use crate::log::line::{cause, notice};
 use crate::proxy::session::Phase;
 use mio::Registry;
 use slog::error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Child {
@@ -30,20 +29,25 @@ impl Child {
         self.event.as_ref().map(|event| (&self.registry, &event.links))
     }
 
-    /// How a connection of `who` is told that a place at its backend is free.
-    pub(super) fn waiter(&self, who: Aged) -> Waiter {
-        if self.event.is_some() {
-            Waiter::Connection(who)
-        } else {
-            Waiter::Thread(TURN_COMES.with_borrow(Arc::clone))
+    /// Closes one idle connection, to whichever backend, because descriptors have run out. Whether there was one.
+    pub(super) fn give_up_an_idle_link(&self) -> bool {
+        for (index, place) in self.places.iter().enumerate() {
+            let oldest = place.pool().remove(|_| true);
+            if let Some(idle) = oldest {
+                self.close_idle(BackendId(u32::try_from(index).expect("fewer than 2^32 backends")), idle);
+                return true;
+            }
         }
+        false
     }
 
-    fn tell(&self, waiter: Option<Waiter>) {
+    /// Tells whoever waited for a place: a connection of an event child, or the thread of a worker child that serves
+    /// the connection, whose number is the thread's.
+    fn tell(&self, waiter: Option<Aged>) {
         match waiter {
             None => {}
-            Some(Waiter::Thread(bell)) => bell.signal(),
-            Some(Waiter::Connection(who)) => self.post(who, News::LINK),
+            Some(who) if self.event.is_some() => self.post(who, News::LINK),
+            Some(who) => self.bells[who.index as usize].signal(),
         }
     }
 
@@ -69,15 +73,16 @@ impl Child {
     /// Keeps a connection for the next request.
     pub(super) fn release(&self, id: BackendId, link: Link, now: Moment) {
         let place = self.place(id);
-        let waiter = {
+        let (waiter, needs_timer) = {
             let mut pool = place.pool();
             // Under the pool's lock, so that an edge finds either the owner or the pool.
             let idle = link.rest(self.links());
-            pool.release(idle, now.tick())
+            let waiter = pool.release(idle, now.tick());
+            (waiter, place.needs_timer())
         };
         self.tell(waiter);
         match &self.event {
-            Some(event) if place.needs_timer() => {
+            Some(event) if needs_timer => {
                 self.schedule(event, now.tick().after(self.config.backend(id).ttl), Due::Pool(id));
             }
             Some(_) => {}
@@ -88,22 +93,24 @@ impl Child {
         }
     }
 
-    /// Closes what has been idle for longer than `ttl`; `all` closes the young ones, too.
-    pub(super) fn sweep(&self, id: BackendId, now: Tick, all: bool) {
+    /// Closes what has been idle for longer than `ttl`.
+    pub(super) fn sweep(&self, id: BackendId, now: Tick) {
         let place = self.place(id);
         let (gone, next) = {
             let mut pool = place.pool();
-            let gone = pool.expired(now, all);
-            (gone, pool.deadline())
+            let gone = pool.expired(now);
+            let next = pool.deadline();
+            if next.is_none() {
+                // Still under the pool's lock: whoever releases a connection next asks for a timer again.
+                place.timer_done();
+            }
+            (gone, next)
         };
         for idle in gone {
             self.close_idle(id, idle);
         }
-        if let Some(event) = &self.event {
-            match next {
-                Some(at) => self.schedule(event, at, Due::Pool(id)),
-                None => place.timer_done(),
-            }
+        if let (Some(event), Some(at)) = (&self.event, next) {
+            self.schedule(event, at, Due::Pool(id));
         }
     }
 
@@ -124,7 +131,7 @@ impl Child {
         for index in 0..self.places.len() {
             let id = BackendId(u32::try_from(index).expect("a configuration has fewer than 2^32 backends"));
             if self.place(id).pool().deadline().is_some_and(|at| at <= now) {
-                self.sweep(id, now, false);
+                self.sweep(id, now);
             }
             next = next.min(self.place(id).pool().deadline().unwrap_or(Tick::NEVER));
         }
@@ -152,18 +159,19 @@ impl Child {
         }
         let Some(id) = active.exchange.backend() else { return };
         let mut pool = self.place(id).pool();
-        let waited = pool.leave(|waiter| match waiter {
-            Waiter::Connection(other) => *other == conn.who,
-            Waiter::Thread(bell) => TURN_COMES.with_borrow(|own| Arc::ptr_eq(own, bell)),
-        });
+        let waited = pool.leave(|waiter| *waiter == conn.who);
         let next = if waited { None } else { pool.next_in_line() };
         drop(pool);
         self.tell(next);
     }
 
     pub(super) fn backend_works(&self, id: BackendId) {
-        if self.place(id).health.worked() {
-            notice!(self.log, "{}: can be connected again", self.config.backend(id).url;
+        if let Some(count) = self.place(id).health.worked() {
+            let meanwhile = match count {
+                0 => String::new(),
+                count => format!("; {count} requests were answered with 503 meanwhile"),
+            };
+            notice!(self.log, "{}: can be reached again{meanwhile}", self.config.backend(id).url;
                 "module" => "proxy");
         }
     }
@@ -176,7 +184,7 @@ impl Child {
             } else {
                 format!("next try in {} s", backend.retry.as_secs())
             };
-            error!(self.log, "{}: cannot be connected: {fault}; {next}", backend.url; "module" => "proxy");
+            error!(self.log, "{}: cannot be reached: {}; {next}", backend.url, cause(fault); "module" => "proxy");
         }
     }
 }

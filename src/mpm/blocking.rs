@@ -1,15 +1,15 @@
 //! One thread, one connection, to its end: the worker and prefork drivers' way through the same engine.
 
-use super::child::{Child, TURN_COMES, panic_text};
+use super::child::{Child, panic_text};
 use super::conn::{Conn, Scratch, Turn, patience};
 use super::table::News;
 use crate::clock::Tick;
+use crate::log::line::cause;
 use crate::sys::fd::EventFd;
 use crate::sys::poll::{self, Seen, Wish};
 use slog::error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 /// What a thread listens to beside its connection.
 pub trait Interrupt {
@@ -21,8 +21,8 @@ pub trait Interrupt {
 
 /// Serves `conn` until it is over. `false`: the thread is to leave at once.
 pub fn serve(child: &Child, conn: &mut Conn, scratch: &mut Scratch, interrupt: &mut dyn Interrupt) -> bool {
-    let bell = TURN_COMES.with_borrow(Arc::clone);
-    let outcome = catch_unwind(AssertUnwindSafe(|| rounds(child, conn, scratch, interrupt, &bell)));
+    let bell = &child.bells[conn.who.index as usize];
+    let outcome = catch_unwind(AssertUnwindSafe(|| rounds(child, conn, scratch, interrupt, bell)));
     let stay = outcome.unwrap_or_else(|payload| {
         child.panicked(&panic_text(payload.as_ref()));
         *scratch = Scratch::new();
@@ -62,7 +62,7 @@ fn rounds(
                 }
             }
             Err(fault) => {
-                error!(child.log, "waiting for a connection: {fault}; it is closed"; "module" => "core");
+                error!(child.log, "waiting for a connection: {}; it is closed", cause(&fault); "module" => "core");
                 return true;
             }
         }

@@ -18,6 +18,7 @@ use crate::config::model::{Config, Handler, Mpm, ServerTokens};
 use crate::http::{DateStamp, HeadLimits};
 use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
 use crate::log::access::AccessLogs;
+use crate::log::line::{cause, notice};
 use crate::log::sink::Sink;
 use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
@@ -31,7 +32,6 @@ use crate::sys::process::ChildExit;
 use crate::sys::{process, random, socket, time};
 use mio::{Poll, Registry, Waker};
 use slog::{Logger, error, warn};
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -122,7 +122,9 @@ pub struct Child {
     pub idle_until: AtomicU64,
     leaving: AtomicBool,
     /// Threads that serve a connection (worker).
-    serving: AtomicU32,
+    serving: Mutex<u32>,
+    /// Listeners that a leader has been told of and not looked at yet (worker).
+    pub(super) waiting: Mutex<Vec<u32>>,
     /// An order to accept has come and not been carried out.
     pub(super) accept_all: AtomicBool,
     /// Client connections that are open.
@@ -135,10 +137,13 @@ pub struct Child {
     pub(super) steward_asleep: AtomicBool,
     /// How it is told.
     pub(super) bell: EventFd,
+    /// How each thread learns that a place at its connection's backend is free (worker, prefork).
+    pub(super) bells: Vec<EventFd>,
     clock: AtomicU64,
     wall: AtomicU64,
     wall_read: AtomicU64,
     said_full: AtomicU64,
+    said_limit: AtomicBool,
     /// When idle connections to backends are due, where no timer watches them.
     pub(super) sweep_at: AtomicU64,
     quota: Quota,
@@ -151,8 +156,9 @@ pub struct Child {
     needs_local: bool,
 }
 
-/// Descriptors of a child beside those of its connections: logs, listeners, polls, and what libraries open.
-const OTHER_DESCRIPTORS: u64 = 64;
+/// Descriptors of a child beside those of its connections, listeners and logs: standard streams, polls, bells, the
+/// scoreboard, orders.
+const OTHER_DESCRIPTORS: u64 = 16;
 
 /// Connections that an exclusive wake may bring beyond the limit.
 const LATE: u32 = 64;
@@ -173,7 +179,7 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
             exit
         }
         Err(fault) => {
-            error!(log, "this child cannot serve: {fault}"; "module" => "core");
+            error!(log, "this child cannot serve: {}", cause(&fault); "module" => "core");
             ChildExit::FATAL
         }
     }
@@ -194,21 +200,26 @@ impl Child {
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, Source::Nudge.token())?;
         let leave = EventFd::new()?;
+        let others = OTHER_DESCRIPTORS + (listeners.len() + logs.len()) as u64;
         let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local, last: false }).collect();
         let doors = Doors::new(doors, poll.as_raw_fd());
         let threads = config.limits.threads_per_child;
         let event = (config.mpm == Mpm::Event).then(|| {
             let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
-            let room = (soft.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(1, 1 << 24) as u32;
+            let room = (soft.saturating_sub(others) / 2).clamp(u64::from(threads), 1 << 24) as u32;
             let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
+            // Descriptors run out before tickets do.
+            let links = soft.clamp(1, 1 << 24) as u32;
             Event {
                 rows: Rows::new(threads),
                 table: Table::new(limit + LATE),
-                links: Links::new(limit + LATE),
+                links: Links::new(links),
                 timers: Timers::default(),
                 limit,
             }
         });
+        let seats = if event.is_some() { 0 } else { threads };
+        let bells = (0..seats).map(|_| EventFd::new()).collect::<io::Result<Vec<_>>>()?;
         let hosts: Vec<Host> = config
             .hosts
             .iter()
@@ -245,17 +256,20 @@ impl Child {
             event,
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
-            serving: AtomicU32::new(0),
+            serving: Mutex::new(0),
+            waiting: Mutex::new(Vec::new()),
             accept_all: AtomicBool::new(false),
             open: AtomicU32::new(0),
             over: EventFd::new()?,
             leave,
             steward_asleep: AtomicBool::new(false),
             bell: EventFd::new()?,
+            bells,
             clock: AtomicU64::new(0),
             wall: AtomicU64::new(0),
             wall_read: AtomicU64::new(0),
             said_full: AtomicU64::new(0),
+            said_limit: AtomicBool::new(false),
             sweep_at: AtomicU64::new(Tick::NEVER.0),
             hosts,
             board,
@@ -344,7 +358,7 @@ impl Child {
                 exchange.answer(200, page.content_type, Some(page.body.as_bytes()), cx, out);
             }
             Err(fault) => {
-                error!(self.log, "server-status: {fault}; the client gets 503"; "module" => "status");
+                error!(self.log, "server-status: {}; the client gets 503", cause(&fault); "module" => "status");
                 exchange.answer(503, "text/html; charset=utf-8", None, cx, out);
             }
         }
@@ -400,6 +414,13 @@ impl Child {
         }
     }
 
+    /// The master asks how we are: what it may have missed is said again.
+    pub(super) fn repeat(&self) {
+        if self.quota.is_near() && !self.is_leaving() {
+            self.say(Word::NearEnd);
+        }
+    }
+
     /// A connection is gone.
     pub(super) fn closed(&self) {
         let left = self.open.fetch_sub(1, Ordering::SeqCst) - 1;
@@ -429,8 +450,7 @@ impl Child {
     /// A row, or a place in the line.
     pub(super) fn take_row(&self, who: Aged) -> Option<WorkerIndex> {
         let event = self.event.as_ref()?;
-        let (row, last) = event.rows.take(who, true)?;
-        self.block.set_busy(event.rows.busy());
+        let (row, last) = event.rows.take(who, |busy| self.block.set_busy(busy))?;
         if last {
             self.say_full();
         }
@@ -441,23 +461,32 @@ impl Child {
     pub(super) fn busy_now(&self) -> u32 {
         match &self.event {
             Some(event) => event.rows.busy(),
-            None => self.serving.load(Ordering::Relaxed),
+            None => *self.serving(),
         }
     }
 
     /// A thread of a worker child has taken a connection.
     pub(super) fn takes_one(&self) {
-        let busy = self.serving.fetch_add(1, Ordering::Relaxed) + 1;
-        self.block.set_busy(busy);
-        if busy == self.config.limits.threads_per_child {
+        let full = {
+            let mut serving = self.serving();
+            *serving += 1;
+            self.block.set_busy(*serving);
+            *serving == self.config.limits.threads_per_child
+        };
+        if full {
             self.say_full();
         }
     }
 
     /// A thread of a worker child is done with its connection.
     pub(super) fn finished_one(&self) {
-        let busy = self.serving.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.block.set_busy(busy);
+        let mut serving = self.serving();
+        *serving -= 1;
+        self.block.set_busy(*serving);
+    }
+
+    fn serving(&self) -> std::sync::MutexGuard<'_, u32> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last row is taken: the master may have to fork. Said at most every 100 ms.
@@ -479,14 +508,13 @@ impl Child {
         let Some(event) = &self.event else { return };
         let Some(row) = conn.row.take() else { return };
         self.block.worker(row).free();
-        match event.rows.give(row, &event.table) {
+        match event.rows.give(row, &event.table, |busy| self.block.set_busy(busy)) {
             Freed::Granted { who, queue } => {
                 if queue {
                     self.lead.push(who.index);
                 }
             }
             Freed::First | Freed::Free => {
-                self.block.set_busy(event.rows.busy());
                 self.perhaps_open();
             }
         }
@@ -525,15 +553,32 @@ impl Child {
     }
 
     pub(super) fn open_doors(&self) {
-        if let Err(fault) = self.doors.open() {
-            error!(self.log, "cannot watch the listeners: {fault}; this child accepts nothing for now";
+        if let Err(fault) = self.doors.open(self.now().tick()) {
+            error!(self.log, "cannot watch the listeners: {}; this child accepts nothing for now", cause(&fault);
                 "module" => "core");
         }
     }
 
+    /// The child has as many connections as it may: said once, until there is room for a tenth again.
+    pub(super) fn note_limit(&self, event: &Event) {
+        let open = event.table.len();
+        if open >= event.limit && !self.said_limit.swap(true, Ordering::Relaxed) {
+            warn!(self.log, "{open} connections are open, as many as this child may have \
+                (MaxConnectionsPerProcess, or RLIMIT_NOFILE); further clients wait or go to other children";
+                "module" => "mpm_event");
+        } else if open < event.limit - event.limit / 10 && self.said_limit.load(Ordering::Relaxed) {
+            self.said_limit.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// There was a want of descriptors, and there is none any more.
+    pub(super) fn say_relief(&self) {
+        notice!(self.log, "clients can be accepted again"; "module" => "core");
+    }
+
     pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
         if news {
-            warn!(self.log, "cannot accept: {fault}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess";
+            warn!(self.log, "cannot accept: {}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess", cause(fault);
                 "module" => "core");
         }
     }
@@ -556,7 +601,7 @@ impl Child {
 
     pub(super) fn nudge_leader(&self) {
         if let Err(fault) = self.waker.wake() {
-            error!(self.log, "cannot wake the leader: {fault}"; "module" => "core");
+            error!(self.log, "cannot wake the leader: {}", cause(&fault); "module" => "core");
         }
     }
 
@@ -609,7 +654,7 @@ impl Child {
                 builder = builder.stack_size(size);
             }
             if let Err(fault) = builder.spawn(move || serve(self, seat)) {
-                error!(self.log, "only {seat} of {wanted} threads could be made: {fault}"; "module" => "core");
+                error!(self.log, "only {seat} of {wanted} threads could be made: {}", cause(&fault); "module" => "core");
                 return Err(fault);
             }
         }
@@ -633,12 +678,6 @@ impl Child {
     pub(super) fn poll_lock(&self) -> std::sync::MutexGuard<'_, Poll> {
         self.poll.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-thread_local! {
-    /// How this thread learns that a place at a backend is free (worker, prefork).
-    pub(super) static TURN_COMES: RefCell<Arc<EventFd>> =
-        RefCell::new(Arc::new(EventFd::new().expect("a thread that serves has a descriptor left for its bell")));
 }
 
 /// What we call ourselves in Server.

@@ -16,7 +16,7 @@ use crate::buf::{Backlog, Gather, SLICES};
 use crate::clock::{Moment, Tick};
 use crate::http::{DateStamp, Fault, FieldSlots, HeadKind, HeadScan, MAX_HEAD, Reason};
 use crate::ids::{HostId, WorkerIndex};
-use crate::log::line::Client;
+use crate::log::line::{Client, cause};
 use crate::proxy::exchange::{Arrival, Begun, Desk, Refusal};
 use crate::proxy::session::{Expiry, Phase, Session, Waits};
 use crate::scoreboard::state::WorkerState;
@@ -34,6 +34,9 @@ pub const BUFFER: usize = MAX_HEAD;
 
 /// Bytes that one connection moves per turn before others get theirs.
 const TURN: usize = 256 * 1024;
+
+/// What a request counts for against [`TURN`] beside its bytes: answering many in a row is work, too.
+const REQUEST: usize = 4096;
 
 /// What a thread needs to serve: one set per thread, given back when it rests.
 pub struct Scratch {
@@ -135,6 +138,9 @@ impl Conn {
     /// (worker, prefork).
     #[must_use]
     pub fn new(who: Aged, newcomer: Newcomer, row: Option<WorkerIndex>, child: &Child, now: Moment) -> Self {
+        if newcomer.relieved {
+            child.say_relief();
+        }
         let local = child.local_of(&newcomer);
         let Newcomer { fd: client, peer, place: listener, .. } = newcomer;
         child.accepted();
@@ -191,7 +197,7 @@ impl Conn {
         let mut watched = false;
         loop {
             let step = match self.session.phase() {
-                Phase::Idle | Phase::Head => self.read_head(child, scratch, now),
+                Phase::Idle | Phase::Head => self.read_head(child, scratch, now, &mut moved),
                 Phase::Row => self.wait_for_row(now),
                 Phase::Linger => self.linger_on(scratch, now, &mut moved),
                 Phase::Place | Phase::Connect | Phase::Exchange | Phase::Tunnel => {
@@ -256,7 +262,10 @@ impl Conn {
             Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: !self.backlog.is_empty() };
         let upstream = self.active.as_ref().and_then(|active| {
             let link = active.link.as_ref()?;
-            let read = !link.connecting && self.backlog.is_empty() && active.exchange.wants_response();
+            let read = !link.connecting
+                && !active.backend_eof
+                && self.backlog.is_empty()
+                && active.exchange.wants_response();
             let write = link.connecting || !link.backlog.is_empty();
             (read || write).then(|| Wish { fd: link.fd.as_fd(), read, write })
         });
@@ -317,7 +326,7 @@ impl Conn {
         }
     }
 
-    fn read_head(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
+    fn read_head(&mut self, child: &Child, scratch: &mut Scratch, now: Moment, moved: &mut usize) -> Step {
         let length = if self.again {
             // A whole head that waited for a row, or bytes that came behind the request before.
             self.again = false;
@@ -356,7 +365,7 @@ impl Conn {
                     return Step::Blocked;
                 }
                 Err(error) => {
-                    debug!(child.log, "reading a request: {error}"; "module" => "core",
+                    debug!(child.log, "reading a request: {}", cause(&error); "module" => "core",
                         "client" => %Client(self.peer));
                     return Step::Over;
                 }
@@ -370,6 +379,7 @@ impl Conn {
                     return Step::Blocked;
                 }
                 self.begin(end, length, child, scratch, now);
+                *moved += REQUEST;
                 Step::Moved
             }
             Ok(None) if length >= scratch.input.len() => {
@@ -484,7 +494,12 @@ impl Conn {
                     child.block.worker(row).backend(id);
                 }
             }
-            Begun::Answered => {}
+            Begun::Answered => {
+                let status = exchange.record.status;
+                if status >= 400 {
+                    info!(child.log, "request answered with {status} here"; "module" => "core", "client" => %Client(peer));
+                }
+            }
             Begun::Handle(handler) => {
                 child.handle(handler, query_of(&input[..end]), exchange, &cx, out);
             }

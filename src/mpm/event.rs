@@ -5,7 +5,7 @@
 //! connection in a turn never blocks: it goes as far as it can, then the next one.
 
 use super::accept::Came;
-use super::child::{Child, Event, panic_text};
+use super::child::{Child, Event, Gauge, panic_text};
 use super::conn::{Conn, Scratch, Turn as ConnTurn};
 use super::lead::{Guard, Turn};
 use super::steward;
@@ -15,6 +15,7 @@ use super::tokens::{Aged, Source};
 use super::upstream::{self, Owner};
 use crate::clock::{Moment, Tick};
 use crate::ids::WorkerIndex;
+use crate::log::line::cause;
 use crate::sys::process::ChildExit;
 use mio::unix::SourceFd;
 use mio::{Events, Interest};
@@ -59,7 +60,14 @@ fn serve(child: &'static Child, seat: usize) {
                 child.lead.next_after_rest(seat)
             }
             Turn::Lead(guard) => {
-                lead(child, event, guard, &mut leader);
+                if let Err(payload) =
+                    catch_unwind(AssertUnwindSafe(|| lead(child, event, &guard, &mut leader)))
+                {
+                    child.panicked(&panic_text(payload.as_ref()));
+                }
+                // Whatever has been found ready goes into the run queue, come what may.
+                guard.pass(&mut leader.ready);
+                child.wake_steward();
                 child.lead.next(seat)
             }
             Turn::Work(index) => {
@@ -70,8 +78,8 @@ fn serve(child: &'static Child, seat: usize) {
     }
 }
 
-/// Waits in the poll once, and gives the lead back with what came.
-fn lead(child: &Child, event: &Event, guard: Guard<'_>, leader: &mut Leader) {
+/// Waits in the poll once, and gathers what came.
+fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
     let Leader { events, ready, due } = leader;
     let brief = guard.is_brief();
     let mut poll = child.poll_lock();
@@ -95,15 +103,16 @@ fn lead(child: &Child, event: &Event, guard: Guard<'_>, leader: &mut Leader) {
     if let Err(fault) = polled
         && fault.kind() != io::ErrorKind::Interrupted
     {
-        error!(child.log, "the poll failed: {fault}"; "module" => "mpm_event");
+        error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_event");
     }
     drop(poll);
-    child.wake_steward();
     for seen in events.iter() {
         match Source::of(seen.token()) {
             Source::Client(who) => post(event, who, client_news(seen), ready),
             Source::Upstream(ticket) => upstream_edge(child, event, ticket, upstream::news(seen), ready),
-            Source::Listener(place) => accept(child, event, place, now, ready),
+            Source::Listener(place) => {
+                accept(child, event, place, now, ready);
+            }
             Source::Nudge => {}
         }
     }
@@ -115,7 +124,7 @@ fn lead(child: &Child, event: &Event, guard: Guard<'_>, leader: &mut Leader) {
                     let _ = at;
                     post(event, who, News::TIMER, ready);
                 }
-                Due::Pool(id) => child.sweep(id, now.tick(), false),
+                Due::Pool(id) => child.sweep(id, now.tick()),
             }
         }
     }
@@ -128,7 +137,6 @@ fn lead(child: &Child, event: &Event, guard: Guard<'_>, leader: &mut Leader) {
     if child.is_leaving() && !child.doors.are_closed() {
         leave(child, event, now, ready);
     }
-    guard.pass(ready);
 }
 
 fn post(event: &Event, who: Aged, news: News, ready: &mut Vec<u32>) {
@@ -148,7 +156,8 @@ fn client_news(seen: &mio::event::Event) -> News {
     if seen.is_read_closed() {
         news |= News::CLIENT_CLOSED;
     }
-    if seen.is_error() || seen.is_write_closed() {
+    // A hang-up without an error is both sides' orderly end: what came before it is still to be read.
+    if seen.is_error() {
         news |= News::CLIENT_BROKEN;
     }
     news
@@ -169,44 +178,52 @@ fn upstream_edge(child: &Child, event: &Event, ticket: Aged, news: News, ready: 
     }
 }
 
-/// A listener has somebody: accepts one. A child that is full does so, too (nobody else was woken for it), and
+/// A listener has somebody: accepts one, and says whether there was one. A child that is full does so, too (nobody else was woken for it), and
 /// then stops watching.
-fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) {
-    match child.doors.accept(place, now.tick()) {
+fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) -> bool {
+    let came = match child.doors.accept(place, now.tick()) {
         Came::Client(newcomer) => {
             let fd = newcomer.fd.as_raw_fd();
             let Some(who) = event.table.insert(|who| Conn::new(who, newcomer, None, child, now)) else {
                 // Even the room for late ones is taken: the connection has been closed with its descriptor.
                 child.doors.shut();
-                return;
+                return false;
             };
             let interest = Interest::READABLE | Interest::WRITABLE;
             let token = Source::Client(who).token();
             if let Err(fault) = child.registry.register(&mut SourceFd(&fd), token, interest) {
-                error!(child.log, "cannot watch a connection: {fault}; it is closed"; "module" => "mpm_event");
-                post(event, who, News::CLIENT_BROKEN, ready);
-                return;
+                error!(child.log, "cannot watch a connection: {}; it is closed", cause(&fault); "module" => "mpm_event");
+                let (mut held, _) = event.table.begin(who.index);
+                if let Some(mut conn) = held.take() {
+                    conn.gauge(Gauge::None, child);
+                }
+                drop(held);
+                event.table.remove(who.index);
+                child.closed();
+                return true;
             }
             post(event, who, News::CLIENT_READ, ready);
+            true
         }
-        Came::Nobody => {}
-        Came::Shortage(fault, news) => child.say_shortage(&fault, news),
-    }
+        Came::Nobody => false,
+        Came::Shortage(fault, news) => {
+            child.say_shortage(&fault, news);
+            false
+        }
+    };
+    child.note_limit(event);
     if child.is_crowded() {
         child.doors.shut();
         // A row may have been given back between the look and the shutting.
         child.perhaps_open();
     }
+    came
 }
 
 /// A sibling that had been woken for connections may have died: takes all that wait, as far as there is room.
 fn accept_what_waits(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     for place in 0..child.doors.count() {
-        let mut before = None;
-        while !child.is_crowded() && before != Some(event.table.len()) {
-            before = Some(event.table.len());
-            accept(child, event, place, now, ready);
-        }
+        while !child.is_crowded() && accept(child, event, place, now, ready) {}
     }
 }
 
@@ -216,9 +233,7 @@ fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     for place in 0..child.doors.count() {
         let most = if child.doors.is_last(place) { child.config.listen_backlog } else { 1 };
         for _ in 0..most {
-            let before = event.table.len();
-            accept(child, event, place, now, ready);
-            if event.table.len() == before {
+            if !accept(child, event, place, now, ready) {
                 break;
             }
         }
@@ -232,9 +247,9 @@ fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
 
 /// One turn of one connection.
 fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
+    let (mut held, news) = event.table.begin(index);
+    // Read after `begin`: not older than the timer whose news it has just taken.
     let now = child.now();
-    let (held, news) = event.table.begin(index);
-    let mut held = held;
     let Some(conn) = held.as_mut() else {
         event.table.end(index);
         return;

@@ -47,6 +47,11 @@ struct State {
     /// A connection has been queued again although it had its turn: before it gets another, the poll is asked.
     stale: bool,
     over: bool,
+    /// Followers that were called up for somebody who is stuck, and how often that has happened.
+    stand_ins: usize,
+    epoch: u64,
+    /// In which epoch each thread began its turn.
+    begun: Box<[u64]>,
 }
 
 /// Where a thread is parked.
@@ -68,6 +73,9 @@ impl Lead {
                 running: threads,
                 stale: false,
                 over: false,
+                stand_ins: 0,
+                epoch: 0,
+                begun: vec![0; threads].into_boxed_slice(),
             }),
             seats: (0..threads).map(|_| Seat::default()).collect(),
             cores: cores.max(1),
@@ -85,7 +93,20 @@ impl Lead {
         self.seats[seat].thread.get_or_init(std::thread::current);
         let mut rested = false;
         let mut state = self.lock();
+        // Whoever was stuck finds a stand-in at work, and sits down in its place.
+        let mut relieved = state.stand_ins > 0 && state.begun[seat] < state.epoch && !state.over;
+        if relieved {
+            state.stand_ins -= 1;
+        }
         loop {
+            if relieved {
+                relieved = false;
+                let called;
+                (state, called) = self.sit_down(seat, state);
+                rested = !called;
+                continue;
+            }
+            state.begun[seat] = state.epoch;
             if state.stale && !state.led {
                 state.stale = false;
                 state.led = true;
@@ -108,20 +129,37 @@ impl Lead {
             if rested {
                 return Turn::Rest;
             }
-            state.running -= 1;
-            state.parked.push(seat);
-            drop(state);
-            let called = self.park(seat);
-            state = self.lock();
-            if !called {
-                // A rest is taken only if nobody called in the meantime; a call has counted us as running.
-                if let Some(place) = state.parked.iter().position(|&other| other == seat) {
-                    state.parked.remove(place);
-                    state.running += 1;
-                    rested = true;
-                } else {
-                    self.seats[seat].called.store(false, Ordering::Relaxed);
-                }
+            let called;
+            (state, called) = self.sit_down(seat, state);
+            rested = !called;
+        }
+    }
+
+    /// Parks the thread of `seat` until it is called, or for [`REST`]. Either way it counts as running afterwards;
+    /// `false` if it was not called.
+    fn sit_down<'a>(
+        &'a self,
+        seat: usize,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, bool) {
+        state.running -= 1;
+        state.parked.push(seat);
+        drop(state);
+        let called = self.park(seat);
+        let mut state = self.lock();
+        if called {
+            return (state, true);
+        }
+        match state.parked.iter().position(|&other| other == seat) {
+            Some(place) => {
+                state.parked.remove(place);
+                state.running += 1;
+                (state, false)
+            }
+            // Called just now: whoever did so has counted us as running.
+            None => {
+                self.seats[seat].called.store(false, Ordering::Relaxed);
+                (state, true)
             }
         }
     }
@@ -183,10 +221,11 @@ impl Lead {
         state.stale = true;
     }
 
-    /// Somebody leads, or will within the current turn of a running thread.
+    /// Nothing is to be done: somebody waits in the poll, and nobody in the queue.
     #[must_use]
-    pub fn is_led(&self) -> bool {
-        self.lock().led
+    pub fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.led && state.queue.is_empty()
     }
 
     /// How often somebody has entered the poll.
@@ -195,13 +234,20 @@ impl Lead {
         self.polls.load(Ordering::SeqCst)
     }
 
-    /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since and
-    /// nobody is now, whoever runs is stuck, and a follower is called up in its place.
+    /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since, and nobody
+    /// is now or somebody waits to be served, whoever runs is stuck, and a follower is called up in its place.
     pub fn stand_by(&self, last: u64) -> u64 {
         let polls = self.polls.load(Ordering::Relaxed);
         if polls == last {
             let mut state = self.lock();
-            let seat = if state.led { None } else { self.call_anyone(&mut state) };
+            // A leader in the poll serves nobody who is in the queue already.
+            let idle = state.led && state.queue.is_empty();
+            let seat = if idle { None } else { self.call_anyone(&mut state) };
+            if seat.is_some() {
+                state.stand_ins += 1;
+                state.epoch += 1;
+                // The stand-in's own turn begins after this.
+            }
             drop(state);
             Self::wake(seat);
         }
@@ -289,9 +335,9 @@ mod tests {
         lead_of(&lead, 0).pass(&mut vec![7]);
         assert!(matches!(lead.next(0), Turn::Work(7)));
         let guard = lead_of(&lead, 0);
-        assert!(lead.is_led());
+        assert!(lead.is_idle());
         guard.pass(&mut vec![]);
-        assert!(!lead.is_led());
+        assert!(!lead.is_idle());
     }
 
     #[test]
@@ -337,6 +383,35 @@ mod tests {
         }));
         assert!(outcome.is_err());
         lead_of(&lead, 0).pass(&mut vec![]);
+    }
+
+    #[test]
+    fn whoever_was_stuck_sits_down_when_a_stand_in_is_at_work() {
+        let lead = Lead::new(2, 1);
+        let (said, heard) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let guard = lead_of(&lead, 0);
+            let lead = &lead;
+            scope.spawn(move || {
+                // The stand-in: gets the lead, holds it, and only then lets the test go on.
+                let Turn::Lead(guard) = lead.next(1) else { panic!("it should lead") };
+                said.send(()).expect("heard");
+                while lead.lock().parked.is_empty() {
+                    std::thread::yield_now();
+                }
+                assert_eq!(lead.lock().running, 1, "one core, one runner");
+                guard.pass(&mut vec![5]);
+                assert!(matches!(lead.next(1), Turn::Work(5)), "nobody else took it");
+                lead.finish();
+            });
+            while lead.lock().parked.is_empty() {
+                std::thread::yield_now();
+            }
+            guard.pass(&mut vec![]);
+            lead.stand_by(0);
+            heard.recv().expect("the stand-in leads");
+            assert!(matches!(lead.next(0), Turn::Leave), "it slept until the end");
+        });
     }
 
     #[test]

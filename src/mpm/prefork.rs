@@ -8,6 +8,7 @@ use super::orders::{Heard, Order, Word};
 use super::tokens::{Aged, Source};
 use crate::clock::{Moment, Tick};
 use crate::ids::WorkerIndex;
+use crate::log::line::cause;
 use crate::scoreboard::state::WorkerState;
 use crate::sys::process::ChildExit;
 use crate::sys::signal;
@@ -26,7 +27,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     let mut master = match Master::new(child) {
         Ok(master) => master,
         Err(fault) => {
-            error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+            error!(child.log, "this child cannot hear its master: {}", cause(&fault); "module" => "mpm_prefork");
             return ChildExit::FATAL;
         }
     };
@@ -35,7 +36,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     if let Err(fault) =
         child.registry.register(&mut SourceFd(&ear), Source::Nudge.token(), Interest::READABLE)
     {
-        error!(child.log, "this child cannot hear its master: {fault}"; "module" => "mpm_prefork");
+        error!(child.log, "this child cannot hear its master: {}", cause(&fault); "module" => "mpm_prefork");
         return ChildExit::FATAL;
     }
     child.open_doors();
@@ -83,7 +84,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         if let Err(fault) = poll.poll(&mut events, timeout)
             && fault.kind() != io::ErrorKind::Interrupted
         {
-            error!(child.log, "the poll failed: {fault}"; "module" => "mpm_prefork");
+            error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_prefork");
         }
         let now = child.read_clock();
         waiting.extend(events.iter().filter_map(|seen| match Source::of(seen.token()) {
@@ -136,10 +137,13 @@ struct Master<'a> {
     /// The master is gone.
     orphan: bool,
     accept: bool,
+    /// What the master believes us to be.
+    said_busy: bool,
+    /// When it was last told that we are idle.
     said: Moment,
 }
 
-/// How often the master is told that this child is busy or idle, at most: it looks for itself while anything is.
+/// How often the master is told that this child is idle, at most.
 const SAY: u64 = 100_000;
 
 impl<'a> Master<'a> {
@@ -148,15 +152,28 @@ impl<'a> Master<'a> {
         let ear = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         ear.add(&child.orders, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         ear.add(&terminate, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-        Ok(Self { child, ear, terminate: Some(terminate), orphan: false, accept: false, said: Moment(0) })
+        Ok(Self {
+            child,
+            ear,
+            terminate: Some(terminate),
+            orphan: false,
+            accept: false,
+            said_busy: false,
+            said: Moment(0),
+        })
     }
 
     fn busy(&mut self, busy: bool) {
         self.child.block.set_busy(u32::from(busy));
         let now = self.child.now();
-        if now.micros_since(self.said) >= SAY {
+        if busy && !self.said_busy {
+            self.said_busy = true;
+            self.child.say(Word::Full);
+        } else if !busy && now.micros_since(self.said) >= SAY {
+            // Left unsaid, the master takes us for busy, and looks for itself soon.
             self.said = now;
-            self.child.say(if busy { Word::Full } else { Word::Census(0) });
+            self.said_busy = false;
+            self.child.say(Word::Census(0));
         }
     }
 
@@ -197,7 +214,10 @@ impl Interrupt for Master<'_> {
                     Order::Stop => return false,
                     Order::Accept => self.accept = true,
                     Order::LastAt(place) => self.child.doors.mark_last(place),
-                    Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: 0 }),
+                    Order::Ping(ping) => {
+                        self.child.say(Word::Pong { ping, progress_ms: 0 });
+                        self.child.repeat();
+                    }
                     Order::Drain { grace_ms, last, .. } => {
                         self.leave(Duration::from_millis(u64::from(grace_ms)), last);
                     }

@@ -52,6 +52,11 @@ impl Quota {
         limit != u64::MAX && counter.fetch_add(1, Ordering::Relaxed) + 1 >= limit
     }
 
+    /// Whether the child is nearly used up.
+    pub fn is_near(&self) -> bool {
+        self.said.load(Ordering::Relaxed)
+    }
+
     fn news(&self) -> bool {
         !self.said.load(Ordering::Relaxed) && !self.said.swap(true, Ordering::Relaxed)
     }

@@ -55,7 +55,10 @@ impl Child {
         let exchange = &active.exchange;
         let record = &exchange.record;
         let took = now.micros_since(active.started);
-        self.block.latency(took);
+        if record.upstream_status != 101 {
+            // A tunnel's life is no response time.
+            self.block.latency(took);
+        }
         if let Some(id) = exchange.backend()
             && active.marks.first_byte != Moment(0)
         {

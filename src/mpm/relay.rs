@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::config::model::Endpoint;
 use crate::http::{Fault, Reason};
 use crate::ids::{BackendId, HostId};
-use crate::log::line::Client;
+use crate::log::line::{Client, cause};
 use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
 use crate::proxy::pool::Lease;
@@ -21,6 +21,7 @@ use nix::errno::Errno;
 use slog::debug;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// An exchange under way, and its connection to a backend.
@@ -47,11 +48,19 @@ pub struct Active {
     /// The backend sent more than its response: nobody knows what that is.
     excess: bool,
     /// The backend has sent its last byte (tunnel).
-    backend_eof: bool,
+    pub(super) backend_eof: bool,
     /// The backend has been told that the client has sent its last byte (tunnel).
     backend_told: bool,
     /// The client has been told that the backend has sent its last byte (tunnel).
     client_told: bool,
+}
+
+/// Whether a connect failed for want of something of ours (or of room in a socket's backlog), which is not held
+/// against the backend.
+fn is_shortage(error: &io::Error) -> bool {
+    const OURS: [Errno; 6] =
+        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL, Errno::EAGAIN];
+    error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)))
 }
 
 /// A capture above this size is not carried over to the next exchange.
@@ -109,7 +118,16 @@ impl Conn {
         moved: &mut usize,
     ) -> Step {
         let mut active = self.active.take().expect("in these phases an exchange is under way");
-        match self.round(&mut active, child, scratch, now, moved) {
+        let round = catch_unwind(AssertUnwindSafe(|| self.round(&mut active, child, scratch, now, moved)));
+        let flow = match round {
+            Ok(flow) => flow,
+            Err(payload) => {
+                // Whoever closes the connection gives back what the exchange holds.
+                self.active = Some(active);
+                resume_unwind(payload);
+            }
+        };
+        match flow {
             Flow::Moved => {
                 self.active = Some(active);
                 Step::Moved
@@ -185,6 +203,9 @@ impl Conn {
         let id = active.exchange.backend().expect("an exchange without a backend has been answered");
         let place = child.place(id);
         if !place.health.may_try(now.tick()) {
+            // A place that it may have been told of goes to the next in the line.
+            child.leave_place(self, active);
+            place.health.turn_away();
             return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
         }
         if active.marks.begun == Moment(0) {
@@ -201,7 +222,9 @@ impl Conn {
                         child.close_idle(id, idle);
                         continue;
                     }
-                    pool.wait(child.waiter(self.who));
+                    // Not twice, should it have been told in vain.
+                    pool.leave(|waiter| *waiter == self.who);
+                    pool.wait(self.who);
                     drop(pool);
                     self.session.wait_for_place(now.tick());
                     return Flow::Blocked;
@@ -255,6 +278,9 @@ impl Conn {
                 child.backend_works(id);
                 self.linked(active, link, id, child, now)
             }
+            Err(error) if is_shortage(&error) && child.give_up_an_idle_link() => {
+                self.dial(active, id, address, child, scratch, now)
+            }
             Err(error) => self.connect_failed(active, id, address, &error, child, scratch, now),
         }
     }
@@ -275,7 +301,17 @@ impl Conn {
             Ok(()) => {
                 link.connecting = false;
                 child.backend_works(id);
-                self.linked(active, link, id, child, now)
+                // The edge that told of the connect may have told of a response, too.
+                let seen = self.ready.0 & (News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
+                let flow = self.linked(active, link, id, child, now);
+                self.ready.0 |= seen;
+                flow
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // A late edge of another socket: the connect is still under way.
+                active.link = Some(link);
+                self.ready.0 &= !News::UPSTREAM_WRITE.0;
+                Flow::Blocked
             }
             Err(error) => {
                 let address = link.address;
@@ -300,19 +336,16 @@ impl Conn {
         if let Endpoint::Tcp { addresses, .. } = &backend.endpoint
             && address + 1 < addresses.len()
         {
-            debug!(child.log, "{}: cannot connect to {}: {error}; trying the next address",
-                backend.url, addresses[address]; "module" => "proxy");
+            debug!(child.log, "{}: cannot connect to {}: {}; trying the next address",
+                backend.url, addresses[address], cause(error); "module" => "proxy");
             return self.dial(active, id, address + 1, child, scratch, now);
         }
         child.link_closed(id);
-        const OURS: [Errno; 5] =
-            [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
-        let ours = error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)));
-        let failure = if ours {
-            Failure::Resources(error.to_string())
+        let failure = if is_shortage(error) {
+            Failure::Resources(cause(error))
         } else {
             child.backend_fails(id, error, now);
-            Failure::Connect(error.to_string())
+            Failure::Connect(cause(error))
         };
         self.backend_failed(active, &failure, child, scratch, now)
     }
@@ -372,6 +405,8 @@ impl Conn {
             if self.again {
                 self.again = false;
                 length = self.rest.len();
+                active.bytes_in += length as u64;
+                self.session.body_bytes(length);
                 scratch.input[..length].copy_from_slice(&self.rest);
                 self.rest = Vec::new();
             } else if self.ready.has(News::CLIENT_READ) {
@@ -382,7 +417,7 @@ impl Conn {
                     Ok(Some(0)) => return self.refuse(active, &Refusal::CutShort, child, scratch, now),
                     Ok(Some(count)) => {
                         length = have + count;
-                        active.bytes_in += count as u64;
+                        active.bytes_in += length as u64;
                         *moved += count;
                         self.session.body_bytes(count);
                         self.session.client_moved(now.tick());
@@ -393,7 +428,11 @@ impl Conn {
         }
         if length > 0 {
             match active.exchange.request_bytes(&scratch.input[..length], 0, &mut scratch.out) {
-                Ok(used) => self.keep_rest(&scratch.input[used..length]),
+                Ok(used) => {
+                    // What belongs to the next request is counted with it.
+                    active.bytes_in -= (length - used) as u64;
+                    self.keep_rest(&scratch.input[used..length]);
+                }
                 Err(refusal) => return self.refuse(active, &refusal, child, scratch, now),
             }
         }
@@ -423,7 +462,7 @@ impl Conn {
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
     fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
-        debug!(child.log, "sending to the backend: {error}"; "module" => "proxy");
+        debug!(child.log, "sending to the backend: {}", cause(error); "module" => "proxy");
         if active.exchange.is_tunnel() {
             return Flow::Dead;
         }
@@ -462,7 +501,7 @@ impl Conn {
                 return Flow::Blocked;
             }
             Err(error) => {
-                debug!(child.log, "reading from the backend: {error}"; "module" => "proxy");
+                debug!(child.log, "reading from the backend: {}", cause(&error); "module" => "proxy");
                 return self.upstream_ended_early(active, child, scratch, now);
             }
         };
@@ -550,6 +589,7 @@ impl Conn {
         scratch.out.clear();
         match active.exchange.response_ended(&mut scratch.out) {
             Ok(()) => {
+                self.session.client_asked(now.tick());
                 let sent = self.send_client(&[], &scratch.out);
                 match sent {
                     Ok(count) => active.bytes_out += count as u64,
@@ -679,7 +719,7 @@ impl Conn {
     }
 
     fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
-        debug!(child.log, "the client is gone: {error}"; "module" => "core", "client" => %Client(self.peer));
+        debug!(child.log, "the client is gone: {}", cause(error); "module" => "core", "client" => %Client(self.peer));
         active.exchange.cut();
         Flow::Dead
     }
@@ -701,13 +741,7 @@ impl Conn {
                 self.session.body_begins(now.tick());
                 self.after(&mut active, Aftermath::Answered, child, scratch, now)
             }
-            Expiry::Connect => {
-                if let Some(id) = active.exchange.backend() {
-                    let error = io::Error::from(io::ErrorKind::TimedOut);
-                    child.backend_fails(id, &error, now);
-                }
-                self.backend_failed(&mut active, &Failure::ConnectTimeout, child, scratch, now)
-            }
+            Expiry::Connect => self.connect_timed_out(&mut active, child, scratch, now),
             Expiry::Place => {
                 child.leave_place(self, &active);
                 self.backend_failed(&mut active, &Failure::NoPlace, child, scratch, now)
@@ -720,6 +754,29 @@ impl Conn {
             return Step::Over;
         }
         Step::Moved
+    }
+
+    /// The backend's address is silent: the next one is tried, if there is one.
+    fn connect_timed_out(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        let id = active.exchange.backend().expect("somebody is being connected");
+        if let (Endpoint::Tcp { addresses, .. }, Some(link)) =
+            (&child.config.backend(id).endpoint, active.link.take_if(|link| link.connecting))
+        {
+            let next = link.address + 1;
+            link.close(child.links());
+            if next < addresses.len() {
+                return self.dial(active, id, next, child, scratch, now);
+            }
+            child.link_closed(id);
+        }
+        child.backend_fails(id, &io::Error::from(io::ErrorKind::TimedOut), now);
+        self.backend_failed(active, &Failure::ConnectTimeout, child, scratch, now)
     }
 
     /// The exchange is complete: it is logged, gives its row back, and the connection goes on or ends.

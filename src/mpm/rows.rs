@@ -63,28 +63,27 @@ impl Rows {
         self.busy() == self.total
     }
 
-    /// Takes a row; with none free, `who` goes to the end of the line if `wait`. Also says whether it was the
-    /// last free one.
-    pub fn take(&self, who: Aged, wait: bool) -> Option<(WorkerIndex, bool)> {
+    /// Takes a row; with none free, `who` goes to the end of the line. Also says whether it was the last free one.
+    /// `show` is told how many are held, under the lock: the last word is the true one.
+    pub fn take(&self, who: Aged, show: impl FnOnce(u32)) -> Option<(WorkerIndex, bool)> {
         let mut inner = self.lock();
         let row = inner.free.pop();
         match row {
             Some(row) => {
                 let busy = self.busy.load(Ordering::Relaxed) + 1;
                 self.busy.store(busy, Ordering::Relaxed);
+                show(busy);
                 Some((row, busy == self.total))
             }
             None => {
-                if wait {
-                    inner.waiting.push_back(who);
-                }
+                inner.waiting.push_back(who);
                 None
             }
         }
     }
 
-    /// Gives a row back, or to whoever has waited longest.
-    pub fn give<T>(&self, row: WorkerIndex, table: &Table<T>) -> Freed {
+    /// Gives a row back, or to whoever has waited longest; `show` as for [`Rows::take`].
+    pub fn give<T>(&self, row: WorkerIndex, table: &Table<T>, show: impl FnOnce(u32)) -> Freed {
         let mut inner = self.lock();
         while let Some(who) = inner.waiting.pop_front() {
             match table.grant(who, row.0) {
@@ -95,6 +94,7 @@ impl Rows {
         inner.free.push(row);
         let busy = self.busy.load(Ordering::Relaxed).saturating_sub(1);
         self.busy.store(busy, Ordering::Relaxed);
+        show(busy);
         if busy + 1 == self.total { Freed::First } else { Freed::Free }
     }
 
@@ -119,14 +119,14 @@ mod tests {
         let table: Table<()> = Table::new(8);
         let rows = Rows::new(1);
         let whos: Vec<Aged> = (0..3).map(|_| table.insert(|_| ()).expect("room")).collect();
-        let (row, last) = rows.take(whos[0], true).expect("free");
+        let (row, last) = rows.take(whos[0], |_| {}).expect("free");
         assert!(last && rows.is_full());
-        assert_eq!(rows.take(whos[1], true), None);
-        assert_eq!(rows.take(whos[2], true), None);
-        assert_eq!(rows.give(row, &table), Freed::Granted { who: whos[1], queue: true });
+        assert_eq!(rows.take(whos[1], |_| {}), None);
+        assert_eq!(rows.take(whos[2], |_| {}), None);
+        assert_eq!(rows.give(row, &table, |_| {}), Freed::Granted { who: whos[1], queue: true });
         assert_eq!(table.take_grant(whos[1].index), Some(row.0));
         rows.leave_line(whos[2]);
-        assert_eq!(rows.give(row, &table), Freed::First);
+        assert_eq!(rows.give(row, &table, |_| {}), Freed::First);
         assert_eq!(rows.busy(), 0);
     }
 }

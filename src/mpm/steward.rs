@@ -7,6 +7,7 @@
 use super::child::Child;
 use super::orders::{Heard, Order, Word};
 use crate::clock::{Moment, Tick};
+use crate::log::line::cause;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process::ChildExit;
 use crate::sys::signal;
@@ -29,7 +30,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     let terminate = match signal::terminate_descriptor() {
         Ok(terminate) => terminate,
         Err(fault) => {
-            error!(child.log, "this child cannot hear signals: {fault}"; "module" => "core");
+            error!(child.log, "this child cannot hear signals: {}", cause(&fault); "module" => "core");
             return ChildExit::FATAL;
         }
     };
@@ -58,7 +59,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         let mut seen = [Seen::default(); 4];
         let timeout = steward.timeout();
         if let Err(fault) = poll::wait(&wishes, timeout, &mut seen) {
-            error!(child.log, "this child cannot wait for orders: {fault}"; "module" => "core");
+            error!(child.log, "this child cannot wait for orders: {}", cause(&fault); "module" => "core");
             return ChildExit::FATAL;
         }
         let [orders, bell, over, term] = seen.map(|seen| seen.readable);
@@ -128,7 +129,10 @@ impl Steward {
                     Order::Stop => return false,
                     Order::Accept => self.child.accept_what_waits(),
                     Order::LastAt(place) => self.child.doors.mark_last(place),
-                    Order::Ping(ping) => self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() }),
+                    Order::Ping(ping) => {
+                        self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() });
+                        self.child.repeat();
+                    }
                     Order::Drain { grace_ms, last, .. } => {
                         self.leave(Duration::from_millis(u64::from(grace_ms)), last);
                     }
@@ -144,7 +148,7 @@ impl Steward {
 
     /// How long nobody has been in the poll although there is work, in milliseconds.
     fn stuck_for(&self) -> u32 {
-        if self.child.lead.is_led() || self.child.rows_are_held_by_connections() {
+        if self.child.lead.is_idle() || self.child.rows_are_held_by_connections() {
             return 0;
         }
         let now = crate::sys::time::now();
@@ -162,7 +166,7 @@ impl Steward {
         if polls != self.polls {
             self.quiet = 0;
             self.moved_at = now;
-        } else if child.lead.is_led() {
+        } else if child.lead.is_idle() {
             self.moved_at = now;
             self.quiet += 1;
         }
@@ -176,8 +180,8 @@ impl Steward {
         if self.quiet >= QUIET && busy == self.said {
             self.awake = false;
             child.steward_asleep.store(true, Ordering::SeqCst);
-            // Somebody may have come in between the look and the word: they did not ring.
-            if child.lead.polls() != self.polls {
+            // Somebody may have begun between the look and the word: they did not ring.
+            if child.lead.polls() != self.polls || !child.lead.is_idle() {
                 child.steward_asleep.store(false, Ordering::SeqCst);
                 self.awake = true;
                 self.quiet = 0;

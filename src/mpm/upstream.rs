@@ -12,15 +12,15 @@ use crate::config::model::{Backend, Endpoint};
 use crate::ids::BackendId;
 use crate::proxy::backend::Health;
 use crate::proxy::pool::Pool;
-use crate::sys::fd::EventFd;
 use crate::sys::socket::{self, Connecting};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A connection to a backend that serves an exchange.
 #[derive(Debug)]
@@ -56,19 +56,10 @@ pub struct Idle {
     address: usize,
 }
 
-/// Somebody who waits for a connection (`max`).
-#[derive(Debug)]
-pub enum Waiter {
-    /// A connection of an event child.
-    Connection(Aged),
-    /// A thread of a worker child.
-    Thread(Arc<EventFd>),
-}
-
 /// What the threads of a child share about one backend.
 #[derive(Debug)]
 pub struct Place {
-    pool: Mutex<Pool<Idle, Waiter>>,
+    pool: Mutex<Pool<Idle, Aged>>,
     /// Whether it is up.
     pub health: Health,
     /// Whether a timer watches over the idle ones.
@@ -88,7 +79,7 @@ impl Place {
     }
 
     /// The idle connections.
-    pub fn pool(&self) -> MutexGuard<'_, Pool<Idle, Waiter>> {
+    pub fn pool(&self) -> MutexGuard<'_, Pool<Idle, Aged>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,9 +147,7 @@ impl Links {
                     free.1 - 1
                 }
                 None => {
-                    return Err(io::Error::other(
-                        "all connections to backends that descriptors allow are open",
-                    ));
+                    return Err(Errno::EMFILE.into());
                 }
             }
         };

@@ -13,16 +13,21 @@ use super::steward;
 use super::tokens::{Aged, Source};
 use crate::clock::Tick;
 use crate::ids::WorkerIndex;
+use crate::log::line::cause;
 use crate::scoreboard::state::WorkerState;
 use crate::sys::process::ChildExit;
 use mio::Events;
 use slog::error;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Serves until the child is told to leave, and its last connection is gone.
 pub fn run(child: &'static Child) -> ChildExit {
+    for row in 0..child.config.limits.threads_per_child {
+        child.block.worker(WorkerIndex(row)).free();
+    }
     child.open_doors();
     if child.start_threads(serve).is_err() {
         return ChildExit::SICK;
@@ -52,7 +57,6 @@ fn serve(child: &'static Child, seat: usize) {
     let mut scratch = Scratch::new();
     let mut events = Events::with_capacity(16);
     let mut leave = Leave { child, heard: false };
-    child.block.worker(row).free();
     let mut turn = child.lead.next(seat);
     loop {
         match turn {
@@ -86,12 +90,14 @@ fn serve(child: &'static Child, seat: usize) {
 
 /// Waits for a client. `None` once the child is leaving and its listeners are closed.
 fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events, tid: u32) -> Option<Conn> {
-    let mut waiting: Vec<u32> = Vec::new();
+    let waiting = || child.waiting.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if child.is_leaving() {
             return leaving(child, row, tid);
         }
-        if let Some(place) = waiting.pop() {
+        // What this leader does not get to is left for the next.
+        let place = waiting().pop();
+        if let Some(place) = place {
             if let Some(conn) = accept(child, place, row, tid) {
                 return Some(conn);
             }
@@ -107,15 +113,15 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
         if let Err(fault) = polled
             && fault.kind() != io::ErrorKind::Interrupted
         {
-            error!(child.log, "the poll failed: {fault}"; "module" => "mpm_worker");
+            error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_worker");
         }
         child.wake_steward();
         if child.accept_all.swap(false, Ordering::SeqCst) {
-            waiting.extend(0..child.doors.count());
+            waiting().extend(0..child.doors.count());
         }
         for seen in events.iter() {
             if let Source::Listener(place) = Source::of(seen.token()) {
-                waiting.push(place);
+                waiting().push(place);
             }
         }
         if child.doors.resume_at() <= now.tick() {
@@ -131,7 +137,7 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
             let writer = child.block.worker(row);
             writer.moved_by(tid);
             writer.set_state(WorkerState::Read);
-            Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(row), child, now))
+            Some(Conn::new(Aged { index: row.0, age: 0 }, newcomer, Some(row), child, now))
         }
         Came::Nobody => None,
         Came::Shortage(fault, news) => {

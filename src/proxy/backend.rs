@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Health {
     /// Milliseconds until which it is left alone; 0: it is not.
     until: AtomicU64,
+    /// Requests that were turned away meanwhile.
+    turned_away: AtomicU64,
 }
 
 impl Health {
@@ -27,10 +29,16 @@ impl Health {
         self.until.swap(until, Ordering::Relaxed) == 0
     }
 
-    /// It was connected. Whether this is news: it had failed before.
-    pub fn worked(&self) -> bool {
+    /// It was left alone at the cost of a request.
+    pub fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was connected. If this is news, since it had failed before: how many requests have been turned away.
+    pub fn worked(&self) -> Option<u64> {
         // Looked at first, so that a healthy backend's word stays a shared cache line.
-        self.until.load(Ordering::Relaxed) != 0 && self.until.swap(0, Ordering::Relaxed) != 0
+        let news = self.until.load(Ordering::Relaxed) != 0 && self.until.swap(0, Ordering::Relaxed) != 0;
+        news.then(|| self.turned_away.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -42,12 +50,13 @@ mod tests {
     fn a_failed_backend_is_left_alone_for_retry() {
         let health = Health::default();
         assert!(health.may_try(Tick(1000)));
-        assert!(!health.worked(), "nothing new");
+        assert_eq!(health.worked(), None, "nothing new");
         assert!(health.failed(Tick(1000), Duration::from_secs(5)), "news");
         assert!(!health.failed(Tick(1000), Duration::from_secs(5)), "known");
         assert!(!health.may_try(Tick(5999)));
+        health.turn_away();
         assert!(health.may_try(Tick(6000)));
-        assert!(health.worked(), "news");
+        assert_eq!(health.worked(), Some(1), "news");
     }
 
     #[test]
@@ -56,6 +65,6 @@ mod tests {
         assert!(health.failed(Tick(1000), Duration::ZERO));
         assert!(health.may_try(Tick(1000)));
         assert!(!health.failed(Tick(1001), Duration::ZERO), "said once");
-        assert!(health.worked());
+        assert_eq!(health.worked(), Some(0));
     }
 }

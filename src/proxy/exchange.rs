@@ -4,6 +4,8 @@
 //! backend's connection as [`Begun`] and [`Exchange::backend_may_be_kept`] say. Nothing is ever buffered whole:
 //! what is not consumed stays with the caller and comes again with more behind it.
 
+use super::outcome::MAX_INTERIMS;
+pub use super::outcome::{Aftermath, Failure, Refusal};
 use super::rewrite::{self, Encoding, RequestPlan, ResponsePlan, body_piece};
 use super::router::{Action, Asked as Question, ReverseScope, Router};
 use crate::buf::Gather;
@@ -11,15 +13,11 @@ use crate::clock::Moment;
 use crate::config::model::{Config, Forwarding, Handler, VirtualHost};
 use crate::http::reply::{self, Reply};
 use crate::http::{
-    Asked, Body, Expectation, Fault, FieldSlots, HeadKind, HeadLimits, HeadScan, Method, Piece, RequestBody,
+    Asked, Body, Expectation, FieldSlots, HeadKind, HeadLimits, HeadScan, Method, Piece, RequestBody,
     RequestHead, ResponseBody, ResponseHead, TargetForm, Version, chunked,
 };
 use crate::ids::{BackendId, HostId};
-use std::fmt;
 use std::net::SocketAddr;
-
-/// Interim responses (1xx) to one request; a backend that sends more is broken.
-const MAX_INTERIMS: u8 = 10;
 
 /// What an exchange needs to know of the world, each time it is asked.
 #[derive(Clone, Copy)]
@@ -76,129 +74,6 @@ pub enum Begun {
     Refused(Refusal),
 }
 
-/// What went wrong on the backend's side.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Failure {
-    /// It could not be connected.
-    Connect(String),
-    /// It did not accept the connection in time.
-    ConnectTimeout,
-    /// It failed a moment ago and is left alone (`retry`).
-    LeftAlone,
-    /// None of its connections became free in time (`max`).
-    NoPlace,
-    /// It neither answered nor took our bytes in time.
-    Timeout,
-    /// It closed or reset the connection before its response was whole.
-    Closed,
-    /// What it said is not HTTP.
-    Malformed(Fault),
-    /// More interim responses than anybody can mean.
-    TooManyInterims,
-    /// It switched to a protocol that was not asked for.
-    WrongProtocol,
-    /// We have no more descriptors, or the like.
-    Resources(String),
-}
-
-impl Failure {
-    /// The status the client gets.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Connect(_)
-            | Self::ConnectTimeout
-            | Self::LeftAlone
-            | Self::NoPlace
-            | Self::Resources(_) => 503,
-            Self::Timeout => 504,
-            Self::Closed | Self::Malformed(_) | Self::TooManyInterims | Self::WrongProtocol => 502,
-        }
-    }
-
-    /// The word in the access log (`%{proxy-error}n`).
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Connect(_) => "connect_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::LeftAlone => "left_alone",
-            Self::NoPlace => "no_place",
-            Self::Timeout => "read_timeout",
-            Self::Closed => "closed",
-            Self::Malformed(_) => "malformed",
-            Self::TooManyInterims => "too_many_interims",
-            Self::WrongProtocol => "wrong_protocol",
-            Self::Resources(_) => "resources",
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(why) => write!(f, "cannot connect: {why}"),
-            Self::ConnectTimeout => f.write_str("cannot connect in time (connectiontimeout)"),
-            Self::LeftAlone => {
-                f.write_str("failed a moment ago, not tried again before its retry time is over")
-            }
-            Self::NoPlace => f.write_str("none of its connections became free in time (max)"),
-            Self::Timeout => f.write_str("was silent for too long (timeout, ProxyTimeout)"),
-            Self::Closed => f.write_str("closed the connection before its response was complete"),
-            Self::Malformed(fault) => write!(f, "sent a response that is not valid: {fault}"),
-            Self::TooManyInterims => write!(f, "sent more than {MAX_INTERIMS} interim responses"),
-            Self::WrongProtocol => f.write_str("switched to a protocol that was not asked for"),
-            Self::Resources(why) => write!(f, "not tried: {why}"),
-        }
-    }
-}
-
-/// Why a client's request is not taken (any further).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// Its bytes make no sense.
-    Malformed(Fault),
-    /// Its body is larger than LimitRequestBody: 413.
-    TooLarge,
-    /// It took too long to come (RequestReadTimeout): 408.
-    TooSlow,
-    /// It ended before it was complete: 400, should anybody still listen.
-    CutShort,
-}
-
-impl Refusal {
-    /// The status it earns.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Malformed(fault) => fault.status,
-            Self::TooLarge => 413,
-            Self::TooSlow => 408,
-            Self::CutShort => 400,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(fault) => fault.fmt(f),
-            Self::TooLarge => f.write_str("the body is larger than LimitRequestBody"),
-            Self::TooSlow => f.write_str("it did not come in time (RequestReadTimeout)"),
-            Self::CutShort => f.write_str("the client closed before it was complete"),
-        }
-    }
-}
-
-/// What becomes of the client after a failure.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Aftermath {
-    /// It gets an answer of ours, which has been gathered.
-    Answered,
-    /// It has part of a response already: its connection must end so that it notices.
-    Cut,
-}
-
 /// What the access log and the scoreboard want to know of an exchange.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -235,7 +110,10 @@ enum Expect {
     No,
     /// The client waits for 100 (Continue), or for a final status, before it sends its body.
     Waiting,
+    /// The client sends its body.
     Settled,
+    /// The client has been given a final status that makes its body pointless: none is read.
+    Declined,
 }
 
 /// One request and its response. Used again for the next one, so that its buffers need not be made anew.
@@ -311,7 +189,7 @@ impl Default for Exchange {
 /// The one protocol that requests may switch to.
 const WEBSOCKET: &[u8] = b"websocket";
 
-/// What a 405 must tell (RFC 9110, section 15.5.6): all but CONNECT and TRACE pass.
+/// What a 405 must tell (RFC 9110, section 15.5.6), and an OPTIONS may: all but CONNECT and TRACE pass.
 const ALLOW: &[(&str, &str)] = &[("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")];
 
 /// A buffer that grew beyond this is not carried over to the next exchange.
@@ -372,13 +250,12 @@ impl Exchange {
         }
         match head.kind {
             Method::Connect | Method::Trace => return self.reply(405, cx, out),
-            Method::Options if head.max_forwards() == Some(0) => {
-                return self.reply(405, cx, out);
+            // Asked of us, as the server or as the last in line (RFC 9110, 7.6.2 and 9.3.7).
+            Method::Options if head.form == TargetForm::Asterisk || head.max_forwards() == Some(0) => {
+                self.answer_with(200, ALLOW, "text/plain", Some(b""), cx, out);
+                return Begun::Answered;
             }
             _ => {}
-        }
-        if head.form == TargetForm::Asterisk && head.kind != Method::Options {
-            return self.reply(400, cx, out);
         }
         scratch.clear();
         let question =
@@ -467,7 +344,7 @@ impl Exchange {
         match self.stage {
             Stage::Tunnel => true,
             Stage::Over => false,
-            Stage::Head | Stage::Body => !self.request.is_done(),
+            Stage::Head | Stage::Body => !self.request.is_done() && self.expect != Expect::Declined,
         }
     }
 
@@ -524,10 +401,7 @@ impl Exchange {
     /// Whether the backend's connection may serve another request after this one.
     #[must_use]
     pub fn backend_may_be_kept(&self) -> bool {
-        self.keep_backend
-            && self.stage == Stage::Over
-            && self.request.is_done()
-            && self.expect != Expect::Waiting
+        self.keep_backend && self.stage == Stage::Over && self.request.is_done()
     }
 
     /// Whether this request may be sent a second time, on a fresh connection, when a connection that had served
@@ -543,7 +417,13 @@ impl Exchange {
             && self.body_seen == 0
             && self.record.status == 0
             && !self.head.is_empty()
-            && (self.request.is_done() || self.expect == Expect::Waiting)
+            && self.only_head_is_out()
+    }
+
+    /// Whether all that has been sent of the request is its head: a chunked body that is complete, however empty,
+    /// had its last chunk passed on.
+    fn only_head_is_out(&self) -> bool {
+        self.expect == Expect::Waiting || (self.request.is_done() && !self.request_chunked)
     }
 
     /// Whether the request could do harm if it were lost on a connection that has just died unnoticed.
@@ -581,7 +461,8 @@ impl Exchange {
                 }
                 Piece::Trailers(range) => {
                     out.push(chunked::LAST_SIZE_LINE);
-                    out.push(&input[base + range.start..base + range.end]);
+                    let section = &input[base + range.start..base + range.end];
+                    out.push_with(|owned| rewrite::trailers(section, owned));
                 }
                 Piece::End => {
                     if self.request_chunked {
@@ -641,7 +522,8 @@ impl Exchange {
                         Piece::Trailers(range) => {
                             if self.encoding == Encoding::Chunked && self.wants_trailers {
                                 out.push(chunked::LAST_SIZE_LINE);
-                                out.push(&input[base + range.start..base + range.end]);
+                                let section = &input[base + range.start..base + range.end];
+                                out.push_with(|owned| rewrite::trailers(section, owned));
                                 self.stage = Stage::Over;
                             }
                         }
@@ -683,6 +565,7 @@ impl Exchange {
             if self.interims > MAX_INTERIMS {
                 return Err(Failure::TooManyInterims);
             }
+            self.keep_backend &= head.persistent;
             let awaited = self.expect == Expect::Waiting;
             if head.status == 100 {
                 self.expect = if awaited { Expect::Settled } else { self.expect };
@@ -695,6 +578,11 @@ impl Exchange {
         }
         if head.status == 101 && !head.upgrade.is_some_and(|name| name.eq_ignore_ascii_case(WEBSOCKET)) {
             return Err(Failure::WrongProtocol);
+        }
+        if self.expect == Expect::Waiting {
+            // Nobody may say 100 behind this. A backend that succeeds without having seen the body may still want
+            // it; one that redirects or refuses does not, and the client need not send it (RFC 9110, 10.1.1).
+            self.expect = if head.status < 300 { Expect::Settled } else { Expect::Declined };
         }
         observe(&head);
         self.record.upstream_status = head.status;
@@ -710,7 +598,8 @@ impl Exchange {
             self.stage = Stage::Body;
             self.keep_backend &= head.persistent;
             self.encoding = match head.body {
-                ResponseBody::Empty => Encoding::Empty(head.length),
+                // A 204 may not tell a length, not even 0 (RFC 9110, 8.6).
+                ResponseBody::Empty => Encoding::Empty(head.length.filter(|_| head.status != 204)),
                 ResponseBody::Length(length) => Encoding::Length(length),
                 ResponseBody::Chunked | ResponseBody::UntilClose if self.version == Version::Http10 => {
                     Encoding::UntilClose
@@ -819,6 +708,19 @@ impl Exchange {
         cx: &Context<'_>,
         out: &mut Gather,
     ) {
+        let fields = if status == 405 { ALLOW } else { &[] };
+        self.answer_with(status, fields, content_type, body, cx, out);
+    }
+
+    fn answer_with(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &str)],
+        content_type: &str,
+        body: Option<&[u8]>,
+        cx: &Context<'_>,
+        out: &mut Gather,
+    ) {
         self.keep_client &= self.request.is_done() && cx.may_keep && self.record.parsed;
         let reply = Reply {
             status,
@@ -828,7 +730,7 @@ impl Exchange {
             date: cx.date,
             server: cx.server,
             content_type,
-            fields: if status == 405 { ALLOW } else { &[] },
+            fields,
             retry_after: (status == 503).then_some(1),
             body,
         };
@@ -844,3 +746,6 @@ impl Exchange {
         config.host(self.host)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `router` | which host is it for, and who answers? |
 //! | `exchange` | what do request and response say, and what goes to whom? |
+//! | `outcome` | what went wrong, and which status does that earn? |
 //! | `session` | what does a client connection wait for, and until when? |
 //! | `rewrite` | how do heads look when they leave us? |
 //! | `pool` | which idle connection is used again? |
@@ -13,6 +14,7 @@
 
 pub mod backend;
 pub mod exchange;
+pub mod outcome;
 pub mod pool;
 pub mod rewrite;
 pub mod router;

@@ -88,11 +88,11 @@ impl<L, W> Pool<L, W> {
         self.idle.remove(place).map(|(_, link)| link)
     }
 
-    /// Takes out what has been idle for too long (everything if `all`); each is reported by [`Pool::closed`].
-    pub fn expired(&mut self, now: Tick, all: bool) -> Vec<L> {
+    /// Takes out what has been idle for too long; each is reported by [`Pool::closed`].
+    pub fn expired(&mut self, now: Tick) -> Vec<L> {
         let mut gone = Vec::new();
         while let Some((since, _)) = self.idle.front() {
-            if !all && now < since.after(self.ttl) {
+            if now < since.after(self.ttl) {
                 break;
             }
             gone.extend(self.idle.pop_front().map(|(_, link)| link));
@@ -151,8 +151,8 @@ mod tests {
             pool.release(link, Tick(since));
         }
         assert_eq!(pool.deadline(), Some(Tick(60_000)));
-        assert_eq!(pool.expired(Tick(59_999), false), Vec::<u32>::new());
-        assert_eq!(pool.expired(Tick(90_000), false), [1, 2]);
+        assert_eq!(pool.expired(Tick(59_999)), Vec::<u32>::new());
+        assert_eq!(pool.expired(Tick(90_000)), [1, 2]);
         assert_eq!(pool.remove(|link| *link == 3), Some(3));
         assert_eq!(pool.deadline(), None);
     }

@@ -6,7 +6,9 @@
 //! client liked to write.
 
 use crate::config::model::{Forwarding, Via};
-use crate::http::{Field, FieldKind, Method, RequestBody, RequestHead, ResponseHead, Version, chunked};
+use crate::http::{
+    Field, FieldKind, FieldSlots, Fields, Method, RequestBody, RequestHead, ResponseHead, Version, chunked,
+};
 use std::net::IpAddr;
 
 /// What a request's head says beside what the client sent.
@@ -204,6 +206,20 @@ pub fn interim_head(head: &ResponseHead<'_, '_>, policy: Via, name: &str, out: &
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends a trailer section and its empty line to `out`, without fields that may not be there (RFC 9110, 6.5.1):
+/// behind the body, nobody checks any more what frames, routes or identifies.
+pub fn trailers(section: &[u8], out: &mut Vec<u8>) {
+    // Trailers are rare enough for a store of their own.
+    let mut slots = FieldSlots::new();
+    // The body's reader has checked the section; what it should have missed is not passed on.
+    if let Ok(fields) = Fields::of_trailers(section, &mut slots) {
+        for field in fields.iter().filter(|field| !field.hop) {
+            line(out, field.name, field.value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// A field that holds a url, as ProxyPassReverse has it.
 fn moved<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
     field: &Field<'_>,
@@ -293,3 +309,6 @@ pub fn body_piece(
         out.push(b"\r\n");
     }
 }
+
+#[cfg(test)]
+mod tests;

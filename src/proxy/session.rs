@@ -137,6 +137,7 @@ impl Session {
             let since = if self.requests == 0 { self.since } else { now };
             self.enter(Phase::Head, since);
         }
+        self.client = now;
         self.arrived = total as u64;
     }
 
@@ -148,6 +149,7 @@ impl Session {
     /// It has been given a row; whether part of its head has been read.
     pub fn resume_head(&mut self, begun: bool, now: Tick) {
         self.enter(if begun { Phase::Head } else { Phase::Idle }, now);
+        self.client = now;
     }
 
     /// A request begins.
@@ -187,12 +189,13 @@ impl Session {
 
     /// The client gave bytes of its body.
     pub fn body_bytes(&mut self, count: usize) {
-        self.arrived += count as u64;
+        self.arrived = self.arrived.saturating_add(count as u64);
     }
 
     /// The client's body is asked for from now on (after `Expect: 100-continue`).
     pub fn body_begins(&mut self, now: Tick) {
         self.body = now;
+        self.client = now;
     }
 
     /// The backend gave or took bytes.
@@ -243,7 +246,10 @@ impl Session {
                 (head.min(self.since.after(host.timeout)).min(idle_until), Expiry::Idle)
             }
             Phase::Idle => (self.since.after(host.keep_alive.timeout).min(idle_until), Expiry::Idle),
-            Phase::Head => (self.reading(&host.read_timeout.header, self.since), Expiry::Head),
+            Phase::Head => {
+                let silence = self.client.max(self.since).after(host.timeout);
+                (self.reading(&host.read_timeout.header, self.since).min(silence), Expiry::Head)
+            }
             // It waits for us, not we for it.
             Phase::Row => (Tick::NEVER, Expiry::Head),
             Phase::Place => (self.since.after(silence), Expiry::Place),
@@ -266,9 +272,13 @@ impl Session {
                 if waits.client_write {
                     consider(self.client.after(host.timeout), Expiry::ClientStalled);
                 } else if waits.client_body && !waits.expect {
-                    consider(self.reading(&host.read_timeout.body, self.body), Expiry::Body);
+                    // Bytes that came fast may have earned hours; a silence is too long all the same. It begins
+                    // anew when the backend has taken what kept us from reading.
+                    let still = self.client.max(self.upstream).max(self.body).after(host.timeout);
+                    consider(self.reading(&host.read_timeout.body, self.body).min(still), Expiry::Body);
                 } else if waits.upstream {
-                    consider(self.upstream.after(silence), Expiry::UpstreamStalled);
+                    // While the client took its time, nothing was read from the backend.
+                    consider(self.upstream.max(self.client).after(silence), Expiry::UpstreamStalled);
                 }
                 if waits.expect {
                     consider(self.body.after(EXPECT), Expiry::Expect);
@@ -282,9 +292,12 @@ impl Session {
     fn reading(&self, limit: &ReadTimeout, from: Tick) -> Tick {
         let Some(start) = limit.start else { return Tick::NEVER };
         let earned = limit.min_rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_millis(self.arrived * 1000 / u64::from(rate.get()))
+            Duration::from_millis(self.arrived.saturating_mul(1000) / u64::from(rate.get()))
         });
         let span = start + earned;
         from.after(limit.max.map_or(span, |max| span.min(max.max(start))))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,17 @@ pub fn general(value: f64) -> String {
     }
 }
 
+/// A rate for people: `0.3`, `5.5`, `1,234`.
+#[must_use]
+pub fn per(value: f64) -> String {
+    match value {
+        ..0.0005 => "0".to_owned(),
+        ..0.095 => format!("{value:.3}"),
+        ..9.95 => format!("{value:.1}"),
+        _ => grouped(value.round() as u64),
+    }
+}
+
 /// Bytes with a unit of 1024: `0 B`, `1.5 KiB`, `12 GiB`.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
@@ -144,6 +155,11 @@ mod tests {
         }
         for (count, want) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(count), want);
+        }
+        for (value, want) in
+            [(0.0, "0"), (0.012, "0.012"), (0.3, "0.3"), (9.94, "9.9"), (9.96, "10"), (1234.5, "1,235")]
+        {
+            assert_eq!(per(value), want);
         }
         for (micros, want) in [
             (0, "0 us"),

@@ -2,10 +2,10 @@
 //!
 //! maud escapes every value; nothing that a client sent is ever put in unescaped.
 
-use crate::scoreboard::snapshot::{Child, Snapshot, Worker};
+use crate::scoreboard::snapshot::{Child, Life, Shown, Snapshot, Worker};
 use crate::scoreboard::state::{Stage, WorkerState};
 use crate::status::Now;
-use crate::status::figures::{bytes, date, general, grouped, share, span};
+use crate::status::figures::{bytes, date, grouped, per, share, span};
 use crate::status::tally::{Tally, since_request};
 use crate::status::text;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -27,14 +27,14 @@ impl Default for Options {
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#5b6675;--line:#d9dee5;--ground:#fff;--card:#f5f7f9;\
---idle:#cfe8d5;--busy:#2f7dd1;--read:#8a63d2;--keep:#e3c565;--close:#d98c4a;--grace:#7f8b99;--dead:#e9ecef}\
+--idle:#cfe8d5;--busy:#2f7dd1;--read:#8a63d2;--keep:#e3c565;--close:#d98c4a;--grace:#7f8b99;--dead:#e9ecef;--bad:#c0392b}\
 @media(prefers-color-scheme:dark){:root{--ink:#e5e9ef;--soft:#9aa6b5;--line:#333c48;--ground:#14181e;\
 --card:#1c222a;--idle:#24513a;--busy:#3f8fe6;--read:#9d7be0;--keep:#a98d2f;--close:#b56a2c;--grace:#6a7683;\
---dead:#262d36}}\
+--dead:#262d36;--bad:#ff8272}}\
 body{margin:0 auto;max-width:76rem;padding:1.5rem;font:15px/1.45 system-ui,sans-serif;color:var(--ink);\
 background:var(--ground)}\
 h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .6rem}p{margin:.3rem 0;color:var(--soft)}\
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.7rem;margin-top:1.2rem}\
+.cards{display:grid;grid-template-columns:repeat(4,1fr);gap:.7rem;margin-top:1.2rem}\
 .card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}\
 .card b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.card span{color:var(--soft)}\
 .child{display:flex;gap:.8rem;align-items:baseline;margin:.35rem 0}.child>span{flex:0 0 11rem;\
@@ -43,7 +43,7 @@ color:var(--soft);font-size:.85rem;font-variant-numeric:tabular-nums}\
 .grid i,.legend i{font-style:normal;width:15px;height:15px;line-height:15px;text-align:center;\
 border-radius:3px;background:var(--dead);display:inline-block}\
 i._{background:var(--idle)!important}i.W,i.L,i.D{background:var(--busy)!important;color:#fff}\
-i.R,i.S{background:var(--read)!important;color:#fff}i.K{background:var(--keep)!important}\
+i.R,i.S{background:var(--read)!important;color:#fff}i.K{background:var(--keep)!important;color:#000}\
 i.C{background:var(--close)!important;color:#fff}i.G,i.I{background:var(--grace)!important;color:#fff}\
 .legend{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;font-size:.85rem;color:var(--soft);margin-top:.8rem}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.87rem;\
@@ -53,7 +53,13 @@ td.n,th.n{text-align:right}td.wide{white-space:normal;word-break:break-all;min-w
 font-family:ui-monospace,monospace;font-size:.8rem}\
 .bar{display:inline-block;width:6rem;height:.55rem;background:var(--idle);border-radius:.3rem;overflow:hidden}\
 .bar i{display:block;height:100%;background:var(--busy)}\
-.bad{color:#c0392b}footer{margin-top:2rem;color:var(--soft);font-size:.85rem}";
+.room{display:flex;height:1rem;margin:1.2rem 0 .3rem;background:var(--dead);border:1px solid var(--line);\
+border-radius:.5rem;overflow:hidden}.room i{background:var(--busy)}.room i.G{background:var(--grace)}\
+.room i._{background:var(--idle)}details{margin-top:2rem}summary{font-weight:600;cursor:pointer}\
+a{color:var(--busy)}.bad{color:var(--bad);font-weight:600}\
+@media(max-width:48rem){body{padding:1rem}.cards{grid-template-columns:repeat(2,1fr)}\
+.child{display:block}.child>span{display:block;margin:.6rem 0 .2rem}}\
+footer{margin-top:2rem;color:var(--soft);font-size:.85rem}";
 
 /// The page.
 #[must_use]
@@ -73,12 +79,14 @@ pub fn page(snapshot: &Snapshot, options: Options, now: &Now) -> String {
             }
             body {
                 (heading(snapshot, &tally, now))
+                (room(snapshot, &tally))
                 (cards(snapshot, &tally))
                 (grid(snapshot))
                 @if options.tables {
-                    (children(snapshot, &tally))
-                    @if snapshot.server.extended { (workers(snapshot, &tally)) }
+                    @if snapshot.server.extended { (requests(snapshot, &tally)) }
                     (backends(snapshot))
+                    (children(snapshot, &tally))
+                    @if snapshot.server.extended { (rested(snapshot, &tally)) }
                 }
                 footer {
                     "Also as " a href="?auto" { "?auto" } " and " a href="?json" { "?json" }
@@ -94,17 +102,18 @@ fn heading(snapshot: &Snapshot, tally: &Tally, now: &Now) -> Markup {
     let server = &snapshot.server;
     html! {
         h1 { "Server Status of " (server.server_name) }
-        p {
-            (server.version) ", mpm " (server.mpm) ", generation " (server.generation)
-            " since " (date(server.generation_wall, &now.zone))
+        p class=[lifeless(snapshot).then_some("bad")] {
+            (server.version) " (" (server.mpm) "), " (text::life(snapshot, tally, now))
         }
-        p { (text::life(snapshot, tally, now)) }
+        p {
+            "Generation " (server.generation) " since " (date(server.generation_wall, &now.zone))
+            @if !server.listeners.is_empty() { ", listening on " (server.listeners) }
+        }
         p {
             "Now " (date(now.wall_micros, &now.zone))
             @if let Some([one, five, fifteen]) = snapshot.load {
                 ", load " (format!("{one:.2} {five:.2} {fifteen:.2}"))
             }
-            @if !server.listeners.is_empty() { ", listening on " (server.listeners) }
         }
         @if let Some(reload) = &server.last_reload {
             p class=[(!reload.done).then_some("bad")] {
@@ -118,33 +127,62 @@ fn heading(snapshot: &Snapshot, tally: &Tally, now: &Now) -> Markup {
     }
 }
 
+/// Whether this is about a server that is gone.
+fn lifeless(snapshot: &Snapshot) -> bool {
+    !matches!(snapshot.life, Life::Running | Life::Unknown)
+}
+
+/// How much of MaxRequestWorkers is taken: the one thing to see from across the room.
+fn room(snapshot: &Snapshot, tally: &Tally) -> Markup {
+    let limit = u64::from(snapshot.server.max_request_workers);
+    let [busy, graceful, idle] = [tally.busy, tally.graceful, tally.idle].map(u64::from);
+    // While a reload drains old children, there are more than MaxRequestWorkers.
+    let whole = limit.max(busy + graceful + idle);
+    let full = tally.is_full(snapshot.server.max_request_workers);
+    html! {
+        div class="room" {
+            @for (class, part) in [("W", busy), ("G", graceful), ("_", idle)] {
+                i class=(class) style={ "width:" (format!("{:.2}", share(part, whole))) "%" } {}
+            }
+        }
+        p class=[full.then_some("bad")] {
+            (busy) " of " (limit) " workers busy (" (format!("{:.0}", share(busy, limit))) " %), " (idle) " idle"
+            @if graceful > 0 { ", " (graceful) " finishing in children that leave" }
+            @if full { ": MaxRequestWorkers is reached, further clients wait" }
+            @else if limit > busy + idle { ", room for " (limit - busy - idle) " more" }
+        }
+    }
+}
+
 fn cards(snapshot: &Snapshot, tally: &Tally) -> Markup {
     let totals = &snapshot.totals;
     let quantile = |per_mille| totals.latency.quantile(per_mille).map_or_else(|| "-".to_owned(), span);
-    let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), general);
-    let limit = snapshot.server.max_request_workers;
+    let per_second =
+        tally.rates.requests.map_or_else(String::new, |rate| format!(", {} a second", per(rate)));
+    let connections = &tally.connections;
     let cards = [
-        (tally.busy.to_string(), format!("requests or connections in work, of {limit}")),
-        (tally.idle.to_string(), format!("idle workers; {} gracefully finishing", tally.graceful)),
-        (
-            tally.connections.total.to_string(),
-            format!("connections, {} kept alive", tally.connections.keep_alive),
-        ),
-        (grouped(totals.requests), format!("requests, {} per second", rate(tally.rates.requests))),
-        (bytes(totals.bytes_out), format!("sent, {} received", bytes(totals.bytes_in))),
-        (quantile(500), format!("median latency; p99 {}, p99.9 {}", quantile(990), quantile(999))),
+        (tally.busy.to_string(), "workers busy".to_owned(), false),
+        (tally.idle.to_string(), "workers idle".to_owned(), false),
+        (connections.total.to_string(), format!("connections, {} kept alive", connections.keep_alive), false),
         (
             tally.processes.to_string(),
             format!(
-                "children, {} draining; {} ended by a fault",
+                "children, {} draining; {} ended by a fault so far",
                 tally.leaving,
                 grouped(totals.children_failed)
             ),
+            totals.children_failed > 0,
         ),
+        (grouped(totals.requests), format!("requests{per_second}"), false),
+        (bytes(totals.bytes_out), format!("sent, {} received", bytes(totals.bytes_in)), false),
+        (quantile(500), "median latency".to_owned(), false),
+        (quantile(990), format!("p99 latency; p99.9 {}", quantile(999)), false),
     ];
     html! {
         div class="cards" {
-            @for (figure, meaning) in &cards { div class="card" { b { (figure) } span { (meaning) } } }
+            @for (figure, meaning, bad) in &cards {
+                div class="card" { b { (figure) } span class=[bad.then_some("bad")] { (meaning) } }
+            }
         }
     }
 }
@@ -195,8 +233,8 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
         div class="scroll" { table {
             thead { tr {
                 th class="n" { "Slot" } th class="n" { "PID" } th class="n" { "Gen" } th class="n" { "Age" }
-                th { "Stage" } th { "Busy" } th class="n" { "Workers" } th class="n" { "Conns" }
-                th class="n" { "wait-io" } th class="n" { "writing" } th class="n" { "keep-alive" }
+                th { "Stage" } th { "Busy" } th {} th class="n" { "Connections" }
+                th class="n" { "coming in" } th class="n" { "going out" } th class="n" { "kept alive" }
                 th class="n" { "closing" } th class="n" { "tunnels" } th class="n" { "Accepted" }
                 th class="n" { "Panics" }
             } }
@@ -217,7 +255,7 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
                             connections.keep_alive, connections.closing, connections.tunnels,
                         ] { td class="n" { (count) } }
                         td class="n" { (connections.accepted) }
-                        td class="n" { (child.panics) }
+                        (alarming(child.panics))
                     }
                 }
             }
@@ -225,53 +263,93 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
     }
 }
 
-/// The workers that do or have done something.
-fn workers(snapshot: &Snapshot, tally: &Tally) -> Markup {
+/// A count that should be 0.
+fn alarming(count: u64) -> Markup {
+    html! { td class=(if count > 0 { "n bad" } else { "n" }) { (grouped(count)) } }
+}
+
+/// What is being done now, the longest first.
+fn requests(snapshot: &Snapshot, tally: &Tally) -> Markup {
+    let mut busy: Vec<(&Child, &Worker)> = shown(snapshot)
+        .flat_map(|child| child.workers.iter().map(move |worker| (child, worker)))
+        .filter(|(_, worker)| worker.is_busy())
+        .collect();
+    busy.sort_by_key(|(_, worker)| std::cmp::Reverse(since_request(worker, tally.as_of)));
     html! {
-        h2 { "Workers" }
-        div class="scroll" { table {
-            thead { tr {
-                th { "Srv" } th class="n" { "PID" } th class="n" { "Acc" } th { "M" } th class="n" { "SS" }
-                th class="n" { "Req" } th class="n" { "Dur" } th class="n" { "In" } th class="n" { "Out" }
-                th { "Client" } th { "Protocol" } th { "VHost" } th { "Backend" } th { "Request" }
-            } }
-            tbody {
-                @for child in shown(snapshot) {
-                    @for worker in child.workers.iter().filter(|worker| worker.is_busy() || worker.requests > 0) {
-                        (row(snapshot, child, worker, tally))
+        h2 { "Requests under way" }
+        @if busy.is_empty() { p { "None." } } @else {
+            div class="scroll" { table {
+                thead { tr {
+                    th { "Worker" } th {} th class="n" { "For" } th { "Request" } th { "Client" } th { "Host" }
+                    th { "Backend" } th class="n" { "Thread" }
+                } }
+                tbody {
+                    @for (child, worker) in &busy {
+                        tr {
+                            td { (child.slot) "-" (worker.index) }
+                            td { (worker.letter()) }
+                            td class="n" {
+                                @if let Some(since) = since_request(worker, tally.as_of) { (span(since)) }
+                            }
+                            (asked(snapshot, worker))
+                            td class="n" { (worker.tid) }
+                        }
                     }
                 }
-            }
-        } }
-        p {
-            "Srv: slot-generation. Acc: requests of this worker in this child. M: mode. SS: since the beginning of "
-            "the last request. Req: the last one that ended. Dur: sum of all."
+            } }
         }
     }
 }
 
-fn row(snapshot: &Snapshot, child: &Child, worker: &Worker, tally: &Tally) -> Markup {
+/// The workers that wait and have worked before, folded away: there may be thousands.
+fn rested(snapshot: &Snapshot, tally: &Tally) -> Markup {
+    let rested: Vec<(&Child, &Worker)> = shown(snapshot)
+        .flat_map(|child| child.workers.iter().map(move |worker| (child, worker)))
+        .filter(|(_, worker)| !worker.is_busy() && worker.requests > 0)
+        .collect();
+    html! {
+        @if !rested.is_empty() {
+            details {
+                summary { "Idle workers and their last requests (" (rested.len()) ")" }
+                div class="scroll" { table {
+                    thead { tr {
+                        th { "Worker" } th class="n" { "Begun" } th class="n" { "Took" } th { "Request" } th { "Client" } th { "Host" } th { "Backend" } th class="n" { "Requests" } th class="n" { "Time" }
+                        th class="n" { "In" } th class="n" { "Out" }
+                    } }
+                    tbody {
+                        @for (child, worker) in &rested {
+                            tr {
+                                td { (child.slot) "-" (worker.index) }
+                                td class="n" {
+                                    @if let Some(since) = since_request(worker, tally.as_of) { (span(since)) " ago" }
+                                }
+                                td class="n" { (span(worker.last)) }
+                                (asked(snapshot, worker))
+                                td class="n" { (grouped(worker.requests)) }
+                                td class="n" { (span(worker.duration)) }
+                                td class="n" { (bytes(worker.bytes_in)) }
+                                td class="n" { (bytes(worker.bytes_out)) }
+                            }
+                        }
+                    }
+                } }
+                p { "The last four columns are sums over all requests of a worker." }
+            }
+        }
+    }
+}
+
+/// Four cells: what was asked for, by whom, of which host, and who answers.
+fn asked(snapshot: &Snapshot, worker: &Worker) -> Markup {
     let backend = snapshot.backends.iter().find(|backend| Some(backend.row) == worker.backend);
     html! {
-        tr {
-            td { (child.slot) "-" (child.generation) }
-            td class="n" { (child.pid) }
-            td class="n" { (worker.requests) }
-            td { (worker.letter()) }
-            td class="n" { @if let Some(since) = since_request(worker, tally.as_of) { (span(since)) } }
-            td class="n" { (span(worker.last)) }
-            td class="n" { (span(worker.duration)) }
-            td class="n" { (bytes(worker.bytes_in)) }
-            td class="n" { (bytes(worker.bytes_out)) }
-            @if let Some(request) = worker.request() {
-                td { @if let Some(client) = request.client { (client) } @else { "?" } }
-                td { (request.protocol) }
-                td { (request.host) @if request.host_cut { "..." } }
-                td { @if let Some(backend) = backend { (backend.url) } }
-                td class="wide" { (request.shown_line()) }
-            } @else {
-                td {} td {} td {} td {} td {}
-            }
+        @if let Some(request) = worker.request() {
+            td class="wide" { (request.shown_line()) }
+            td { @if let Some(client) = request.client { (client) } @else { "?" } }
+            td { (request.host) @if request.host_cut { "..." } }
+            td { @if let Some(backend) = backend { (backend.url) } }
+        } @else {
+            td class="wide" { @if worker.request == Shown::Torn { "(changing)" } } td {} td {} td {}
         }
     }
 }
@@ -291,7 +369,7 @@ fn backends(snapshot: &Snapshot) -> Markup {
                         tr {
                             td { (backend.url) }
                             td class="n" { (grouped(backend.requests)) }
-                            td class="n" { (grouped(backend.failures)) }
+                            (alarming(backend.failures))
                             td class="n" { (backend.busy) }
                             td class="n" { (grouped(backend.connects)) }
                             td class="n" { (grouped(backend.reused)) }
@@ -311,7 +389,6 @@ fn backends(snapshot: &Snapshot) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoreboard::snapshot::Shown;
     use crate::status::tests::example;
 
     #[test]
@@ -328,10 +405,37 @@ mod tests {
             "<td>unix:/run/app.sock</td>",
             "ostler.conf:3:1: no",
             "gracefully finishing",
+            "1 of 8 workers busy (12 %), 3 idle, 1 finishing in children that leave, room for 4 more",
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }
         assert!(!page.contains("http-equiv") && !page.contains("<script"));
+    }
+
+    #[test]
+    fn the_longest_request_comes_first_and_a_full_house_is_said() {
+        let (mut snapshot, now) = example();
+        snapshot.server.max_request_workers = 1;
+        let workers = &mut snapshot.children[0].workers;
+        workers[1] = workers[0].clone();
+        workers[2] = Worker { state: Some(WorkerState::Ready), requests: 2, ..workers[0].clone() };
+        for (worker, (line, started)) in snapshot.children[0]
+            .workers
+            .iter_mut()
+            .zip([("GET /young HTTP/1.1", 9_000_000), ("GET /old HTTP/1.1", 1)])
+        {
+            worker.state = Some(WorkerState::Write);
+            if let Shown::Request(request) = &mut worker.request {
+                (request.line, request.started) = (line.into(), started);
+            } else {
+                panic!("the example's first worker has a request");
+            }
+        }
+        let page = page(&snapshot, Options::default(), &now);
+        let (old, young) = (page.rfind("GET /old"), page.rfind("GET /young"));
+        assert!(old.is_some() && old < young, "{page}");
+        assert!(page.contains("MaxRequestWorkers is reached, further clients wait"), "{page}");
+        assert!(page.contains("<summary>Idle workers and their last requests (1)</summary>"), "{page}");
     }
 
     #[test]
@@ -360,6 +464,10 @@ mod tests {
         assert!(small.contains("http-equiv=\"refresh\" content=\"7\"") && !small.contains("<table"));
         snapshot.server.extended = false;
         let plain = page(&snapshot, Options::default(), &now);
-        assert!(plain.contains("Children</h2>") && !plain.contains("Workers</h2>"));
+        assert!(
+            plain.contains("Children</h2>")
+                && !plain.contains("under way</h2>")
+                && !plain.contains("details>")
+        );
     }
 }

@@ -85,7 +85,8 @@ impl Tally {
             connections: Connections::default(),
             rates: Rates::default(),
         };
-        for child in snapshot.children.iter().filter(|child| child.is_alive()) {
+        let there = |child: &&Child| child.is_alive() && child.stage != Some(Stage::Gone);
+        for child in snapshot.children.iter().filter(there) {
             tally.add(child, snapshot.server.generation);
         }
         tally.generations.sort_by_key(|generation| generation.generation);
@@ -134,6 +135,12 @@ impl Tally {
             *sum = sum.saturating_add(more);
         }
         sum.accepted = sum.accepted.saturating_add(more.accepted);
+    }
+
+    /// Whether all of MaxRequestWorkers are busy, so that whoever comes now waits.
+    #[must_use]
+    pub fn is_full(&self, max_request_workers: u32) -> bool {
+        max_request_workers > 0 && self.busy >= max_request_workers
     }
 
     /// The uptime in whole seconds.

@@ -3,7 +3,7 @@
 use crate::scoreboard::snapshot::{Child, Life, Request, Shown, Snapshot, Worker};
 use crate::scoreboard::state::Stage;
 use crate::status::Now;
-use crate::status::figures::{bytes, date, general, grouped, span, words};
+use crate::status::figures::{bytes, date, grouped, per, span, words};
 use crate::status::tally::{Tally, since_request};
 use std::fmt::{Result, Write};
 
@@ -97,13 +97,14 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     let connections = &tally.connections;
     writeln!(
         text,
-        "workers      {} busy, {} idle, {} finishing; spare {} to {}, at most {}",
+        "workers      {} busy, {} idle, {} finishing; spare {} to {}, at most {}{}",
         tally.busy,
         tally.idle,
         tally.graceful,
         server.min_spare,
         server.max_spare,
-        server.max_request_workers
+        server.max_request_workers,
+        if tally.is_full(server.max_request_workers) { ": reached, further clients wait" } else { "" }
     )?;
     writeln!(
         text,
@@ -118,7 +119,7 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     )?;
     write!(text, "requests     {}", grouped(totals.requests))?;
     if let Some(rate) = tally.rates.requests {
-        write!(text, ", {}/s", general(rate))?;
+        write!(text, ", {}/s", per(rate))?;
     }
     write!(text, "; {} in, {} out", bytes(totals.bytes_in), bytes(totals.bytes_out))?;
     if let Some(rate) = tally.rates.bytes {
@@ -131,7 +132,7 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     }
     writeln!(
         text,
-        "children     {} running, {} starting, {} draining; {} started, {} ended, {} by a fault; {} panics",
+        "children     {} ready, {} starting, {} draining; {} started, {} ended, {} by a fault; {} panics",
         tally.processes - tally.leaving - tally.starting,
         tally.starting,
         tally.leaving,
@@ -279,7 +280,7 @@ workers      1 busy, 3 idle, 1 finishing; spare 2 to 8, at most 8
 connections  6 open: 4 kept alive, 0 coming in, 0 going out, 0 closing, 0 tunnels; 15 accepted
 requests     3, 0.3/s; 300 B in, 5.9 KiB out, 600 B/s out
 latency      median 2.0 ms, p99 2.0 ms, p99.9 2.0 ms
-children     1 running, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 0 panics
+children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 0 panics
 
  slot      pid  gen      age  stage      conns   busy  workers
     0     4711    1    9.0 s  ready          3      1  W___
@@ -328,6 +329,14 @@ children     1 running, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault
             assert!(line.starts_with(want), "{line}");
             assert!(page.contains("POST /second"), "{page}");
         }
+    }
+
+    #[test]
+    fn a_full_house_is_said() {
+        let (mut snapshot, now) = example();
+        snapshot.server.max_request_workers = 1;
+        let page = page(&snapshot, &now);
+        assert!(page.contains(", at most 1: reached, further clients wait\n"), "{page}");
     }
 
     #[test]

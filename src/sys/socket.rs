@@ -154,12 +154,19 @@ fn connect(socket: Socket, address: &SockAddr) -> io::Result<(OwnedFd, Connectin
     Ok((socket.into(), progress))
 }
 
-/// How a connect ended that was in progress. Asking takes the answer away.
+/// How a connect ended that was in progress; `WouldBlock` if it has not. Asking takes the answer away.
 ///
 /// # Errors
 /// Why it failed.
 pub fn connect_outcome(fd: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&fd).take_error()?.map_or(Ok(()), Err)
+    let socket = SockRef::from(&fd);
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
 }
 
 /// recv(2) into `buf`; 0 is the other side's end.

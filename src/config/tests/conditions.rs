@@ -258,6 +258,7 @@ fn the_one_liner_is_a_file_too() {
         "# What \"ostler --listen 127.0.0.1:8080 --to http://127.0.0.1:3000 --mpm worker\" does.\n\
          MPM worker\n\
          Listen 127.0.0.1:8080\n\
+         # For a daemon, take the next three lines out and give ErrorLog a file: then -k and status find it.\n\
          PidFile none\n\
          ScoreBoardFile none\n\
          ErrorLog /dev/stderr\n\

@@ -157,3 +157,23 @@ fn well_known_words_of_httpd_get_a_sentence() {
         ["1:1: directive \"Location\" is not known; <Location> is a section; write it in brackets"]
     );
 }
+
+#[test]
+fn a_crowd_of_the_same_is_shown_once_with_all_its_places() {
+    let many = "Listen 80\nAddType a b\n  AddIcon c\nAddIcon d\nAddIcon d\nAddLanguage e f\nLisen 1\nOptions g\nDirectoryIndex h\n";
+    let faults = from_text("o.conf", many, &Options::default()).expect_err("eight faults");
+    let text = faults.to_string();
+    assert_eq!(text.matches("-->").count(), 2, "{text}");
+    for part in [
+        "error: AddType: serving files is not what Ostler does",
+        "the same 6 times more:",
+        " AddIcon 3:3 4:1-5:1 AddLanguage 6:1 Options 8:1 DirectoryIndex 9:1\n",
+        "error: directive \"Lisen\" is not known",
+        "\n8 faults; 7 of them name what this version does not have: leave those lines out,",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let few = "Listen 80\nAddType a b\nAddIcon c\nAddIcon d\n";
+    let text = from_text("o.conf", few, &Options::default()).expect_err("three faults").to_string();
+    assert!(text.matches("-->").count() == 3 && text.ends_with("\n3 faults"), "{text}");
+}

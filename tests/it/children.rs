@@ -147,7 +147,12 @@ fn new_connections_spread_evenly_over_idle_children() {
             ),
         );
         let mut clients = Vec::new();
+        let children = daemon.children();
         for _ in 0..64 {
+            // Idle children is what this is about: one that has not come back to its poll is none.
+            crate::support::wait_until("all children in their polls", || {
+                children.iter().all(|child| processes::waits_in_its_poll(*child)).then_some(())
+            });
             let mut client = daemon.connect();
             assert_eq!(client.get("/").expect("an answer").status, 200);
             clients.push(client);

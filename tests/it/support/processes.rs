@@ -124,3 +124,13 @@ fn held(pid: i32) -> HashSet<u64> {
         |link: std::path::PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
     entries.filter_map(|entry| inode(fs::read_link(entry.ok()?.path()).ok()?)).collect()
 }
+
+/// Whether a thread of the process is asleep in epoll_wait: it is idle, and the next event wakes it. Also where
+/// that cannot be told.
+pub fn waits_in_its_poll(pid: i32) -> bool {
+    /// epoll_wait, epoll_pwait and epoll_pwait2 of x86-64.
+    const POLLS: [&str; 3] = ["232 ", "281 ", "441 "];
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let mut calls = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("syscall")));
+    calls.any(|call| call.map_or(true, |call| POLLS.iter().any(|number| call.starts_with(number))))
+}

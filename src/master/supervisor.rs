@@ -349,7 +349,10 @@ impl Master {
                 let delay = self.generation.crashes.fail(now);
                 error!(self.estate.log, "{sentence}{held}; next try in {}", span(delay));
             }
-            Meaning::Fault { .. } => error!(self.estate.log, "{sentence}{held}"),
+            Meaning::Fault { .. } => {
+                let next = if is_missed && self.stop.is_none() { "; another takes its place" } else { "" };
+                error!(self.estate.log, "{sentence}{held}{next}");
+            }
         }
         if let Phase::Starting { deaths } = &mut self.phase
             && self.stop.is_none()

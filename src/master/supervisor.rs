@@ -671,7 +671,10 @@ impl Master {
             return Err(failure);
         }
         let lived = span(Moment(now).tick().until(self.generation.begun));
-        notice(&self.estate.log, &format!("stopped after {lived}"));
+        notice(
+            &self.estate.log,
+            &format!("stopped; generation {} had served for {lived}", self.generation.number),
+        );
         Ok(code)
     }
 }

@@ -16,6 +16,7 @@
 //! | `timers` | who is due? |
 //! | `tokens` | what is an event of the poll about? |
 //! | `conn` | what does one client connection do next? |
+//! | `dial` | how does an exchange get its connection to a backend? |
 //! | `relay` | how do an exchange's bytes move? |
 //! | `backends` | which connections to backends are idle, who waits for one, which backend is well? |
 //! | `quota` | when is a child used up? |
@@ -27,6 +28,7 @@ mod backends;
 mod blocking;
 pub mod child;
 pub mod conn;
+mod dial;
 mod event;
 pub mod lead;
 pub mod orders;

@@ -6,18 +6,15 @@
 use super::child::{Child, Gauge};
 use super::conn::{Conn, Scratch, Step, send_gather};
 use super::table::News;
-use super::upstream::{self, Link, Marks, Watch};
+use super::upstream::{Link, Marks};
 use crate::clock::Moment;
-use crate::config::model::Endpoint;
 use crate::http::{Fault, Reason};
-use crate::ids::{BackendId, HostId};
+use crate::ids::HostId;
 use crate::log::line::{Client, cause};
 use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
-use crate::proxy::pool::Lease;
-use crate::proxy::session::{Expiry, Phase};
+use crate::proxy::session::Expiry;
 use crate::sys::socket;
-use nix::errno::Errno;
 use slog::debug;
 use std::io;
 use std::os::fd::AsFd;
@@ -44,7 +41,7 @@ pub struct Active {
     /// When what happened with the backend.
     pub marks: Marks,
     /// The request's head has not been given to the connection yet.
-    head_due: bool,
+    pub(super) head_due: bool,
     /// The backend sent more than its response: nobody knows what that is.
     excess: bool,
     /// The backend has sent its last byte (tunnel).
@@ -53,14 +50,6 @@ pub struct Active {
     backend_told: bool,
     /// The client has been told that the backend has sent its last byte (tunnel).
     client_told: bool,
-}
-
-/// Whether a connect failed for want of something of ours (or of room in a socket's backlog), which is not held
-/// against the backend.
-fn is_shortage(error: &io::Error) -> bool {
-    const OURS: [Errno; 6] =
-        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL, Errno::EAGAIN];
-    error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)))
 }
 
 /// A capture above this size is not carried over to the next exchange.
@@ -97,7 +86,7 @@ impl Active {
 
 /// How a round ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Flow {
+pub(super) enum Flow {
     /// Something was done; look again.
     Moved,
     /// Nothing can be done now.
@@ -192,182 +181,6 @@ impl Conn {
             }
         }
         if active.backend_told && active.client_told { Flow::Dead } else { sent }
-    }
-
-    /// Gets a connection to the backend: an idle one, or a fresh one.
-    fn obtain(&mut self, active: &mut Active, child: &Child, scratch: &mut Scratch, now: Moment) -> Flow {
-        if self.session.phase() == Phase::Place && !self.ready.has(News::LINK) {
-            return Flow::Blocked;
-        }
-        self.ready.0 &= !News::LINK.0;
-        let id = active.exchange.backend().expect("an exchange without a backend has been answered");
-        let place = child.place(id);
-        if !place.health.may_try(now.tick()) {
-            // A place that it may have been told of goes to the next in the line.
-            child.leave_place(self, active);
-            place.health.turn_away();
-            return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
-        }
-        if active.marks.begun == Moment(0) {
-            active.marks.begun = now;
-        }
-        // A second try must not meet the same fate: it goes over a fresh connection.
-        let again = active.marks.attempts > 0;
-        loop {
-            let mut pool = place.pool();
-            match if again { pool.open_one() } else { pool.lease() } {
-                Lease::Full => {
-                    if again && let Some(idle) = pool.remove(|_| true) {
-                        drop(pool);
-                        child.close_idle(id, idle);
-                        continue;
-                    }
-                    // Not twice, should it have been told in vain.
-                    pool.leave(|waiter| *waiter == self.who);
-                    pool.wait(self.who);
-                    drop(pool);
-                    self.session.wait_for_place(now.tick());
-                    return Flow::Blocked;
-                }
-                Lease::Reused(idle) => {
-                    let links = child.links().map(|links| (links, self.who));
-                    let look = links.is_none() || active.exchange.is_precious();
-                    // Still under the pool's lock: an edge finds either the pool or the new owner.
-                    let lent = idle.lend(links, look);
-                    drop(pool);
-                    match lent {
-                        Ok(link) => {
-                            active.marks.attempts += 1;
-                            return self.linked(active, link, id, child, now);
-                        }
-                        Err(idle) => child.close_idle(id, idle),
-                    }
-                }
-                Lease::Open => {
-                    drop(pool);
-                    return self.dial(active, id, 0, child, scratch, now);
-                }
-            }
-        }
-    }
-
-    /// Opens a connection to the backend's address number `address`; the right to do so has been leased.
-    fn dial(
-        &mut self,
-        active: &mut Active,
-        id: BackendId,
-        address: usize,
-        child: &Child,
-        scratch: &mut Scratch,
-        now: Moment,
-    ) -> Flow {
-        let backend = child.config.backend(id);
-        let watch = child.watch().map(|(registry, links)| Watch { registry, links, who: self.who });
-        active.marks.attempts += 1;
-        active.marks.address = address;
-        active.marks.dialled = now;
-        child.block.backend(id).connects.fetch_add(1, Relaxed);
-        match upstream::connect(id, backend, address, watch) {
-            Ok(link) if link.connecting => {
-                active.link = Some(link);
-                self.ready.0 &= !(News::UPSTREAM_WRITE.0 | News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
-                self.session.connecting(now.tick());
-                Flow::Blocked
-            }
-            Ok(link) => {
-                child.backend_works(id);
-                self.linked(active, link, id, child, now)
-            }
-            Err(error) if is_shortage(&error) && child.give_up_an_idle_link() => {
-                self.dial(active, id, address, child, scratch, now)
-            }
-            Err(error) => self.connect_failed(active, id, address, &error, child, scratch, now),
-        }
-    }
-
-    fn await_connect(
-        &mut self,
-        active: &mut Active,
-        child: &Child,
-        scratch: &mut Scratch,
-        now: Moment,
-    ) -> Flow {
-        if !self.ready.has(News::UPSTREAM_WRITE) {
-            return Flow::Blocked;
-        }
-        let id = active.exchange.backend().expect("somebody is being connected");
-        let mut link = active.link.take().expect("a connect is under way");
-        match socket::connect_outcome(link.fd.as_fd()) {
-            Ok(()) => {
-                link.connecting = false;
-                child.backend_works(id);
-                // The edge that told of the connect may have told of a response, too.
-                let seen = self.ready.0 & (News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
-                let flow = self.linked(active, link, id, child, now);
-                self.ready.0 |= seen;
-                flow
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // A late edge of another socket: the connect is still under way.
-                active.link = Some(link);
-                self.ready.0 &= !News::UPSTREAM_WRITE.0;
-                Flow::Blocked
-            }
-            Err(error) => {
-                let address = link.address;
-                link.close(child.links());
-                self.connect_failed(active, id, address, &error, child, scratch, now)
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn connect_failed(
-        &mut self,
-        active: &mut Active,
-        id: BackendId,
-        address: usize,
-        error: &io::Error,
-        child: &Child,
-        scratch: &mut Scratch,
-        now: Moment,
-    ) -> Flow {
-        let backend = child.config.backend(id);
-        if let Endpoint::Tcp { addresses, .. } = &backend.endpoint
-            && address + 1 < addresses.len()
-        {
-            debug!(child.log, "{}: cannot connect to {}: {}; trying the next address",
-                backend.url, addresses[address], cause(error); "module" => "proxy");
-            return self.dial(active, id, address + 1, child, scratch, now);
-        }
-        child.link_closed(id);
-        let failure = if is_shortage(error) {
-            Failure::Resources(cause(error))
-        } else {
-            child.backend_fails(id, error, now);
-            Failure::Connect(cause(error))
-        };
-        self.backend_failed(active, &failure, child, scratch, now)
-    }
-
-    /// The connection to the backend is there; the request's head goes first.
-    fn linked(&mut self, active: &mut Active, link: Link, id: BackendId, child: &Child, now: Moment) -> Flow {
-        // Old news were about another socket, and a socket is tried before it is waited for.
-        self.ready.0 &= !(News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
-        self.ready |= News::UPSTREAM_WRITE;
-        let counters = child.block.backend(id);
-        counters.requests.fetch_add(1, Relaxed);
-        counters.busy.fetch_add(1, Relaxed);
-        if link.reused {
-            counters.reused.fetch_add(1, Relaxed);
-        }
-        active.marks.reused = link.reused;
-        active.marks.address = link.address;
-        active.marks.connected = now;
-        active.link = Some(link);
-        active.head_due = true;
-        self.session.connected(now.tick());
-        Flow::Moved
     }
 
     /// The client's bytes to the backend.
@@ -627,7 +440,7 @@ impl Conn {
     }
 
     /// Closes the backend's connection.
-    fn drop_link(&mut self, active: &mut Active, child: &Child) {
+    pub(super) fn drop_link(&mut self, active: &mut Active, child: &Child) {
         if let (Some(link), Some(id)) = (active.link.take(), active.exchange.backend()) {
             if !link.connecting {
                 child.block.backend(id).busy.fetch_sub(1, Relaxed);
@@ -659,7 +472,7 @@ impl Conn {
     }
 
     /// The backend failed: the client learns of it, by an answer or by the end of its connection.
-    fn backend_failed(
+    pub(super) fn backend_failed(
         &mut self,
         active: &mut Active,
         failure: &Failure,
@@ -754,29 +567,6 @@ impl Conn {
             return Step::Over;
         }
         Step::Moved
-    }
-
-    /// The backend's address is silent: the next one is tried, if there is one.
-    fn connect_timed_out(
-        &mut self,
-        active: &mut Active,
-        child: &Child,
-        scratch: &mut Scratch,
-        now: Moment,
-    ) -> Flow {
-        let id = active.exchange.backend().expect("somebody is being connected");
-        if let (Endpoint::Tcp { addresses, .. }, Some(link)) =
-            (&child.config.backend(id).endpoint, active.link.take_if(|link| link.connecting))
-        {
-            let next = link.address + 1;
-            link.close(child.links());
-            if next < addresses.len() {
-                return self.dial(active, id, next, child, scratch, now);
-            }
-            child.link_closed(id);
-        }
-        child.backend_fails(id, &io::Error::from(io::ErrorKind::TimedOut), now);
-        self.backend_failed(active, &Failure::ConnectTimeout, child, scratch, now)
     }
 
     /// The exchange is complete: it is logged, gives its row back, and the connection goes on or ends.

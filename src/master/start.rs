@@ -138,7 +138,8 @@ impl Home {
         signal::ignore_write_faults();
         let counted = generation::FIRST;
         let board = Boards::new(board);
-        let estate = Estate { board, counted, log, captive_stderr, config_path, reader };
+        let estate =
+            Estate { board, counted, log, shortage_told: false, captive_stderr, config_path, reader };
         generation.begun = time::now().tick();
         Master::new(estate, generation, pid_file, report, signals)?.run()
     }

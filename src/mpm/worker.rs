@@ -8,6 +8,7 @@ use super::accept::Came;
 use super::blocking::{self, Interrupt};
 use super::child::Child;
 use super::conn::{Conn, Scratch};
+use super::crew::Crew;
 use super::lead::{Guard, Turn};
 use super::steward;
 use super::tokens::{Aged, Source};
@@ -29,10 +30,10 @@ pub fn run(child: &'static Child) -> ChildExit {
         child.block.worker(WorkerIndex(row)).free();
     }
     child.open_doors();
-    if child.start_threads(serve).is_err() {
-        return ChildExit::SICK;
+    match Crew::start(child, serve) {
+        Some(crew) => steward::run(child, crew),
+        None => ChildExit::SICK,
     }
-    steward::run(child)
 }
 
 /// A thread hears the order to leave once; its connection then learns its new deadline.

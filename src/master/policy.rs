@@ -7,6 +7,7 @@
 
 use crate::clock::Tick;
 use crate::config::model::ChildLimits;
+use crate::master::children::Recycling;
 use std::time::Duration;
 
 /// The longest that a step of growth waits for the children it forked; how long a shortage or a limit must last
@@ -71,6 +72,17 @@ impl Limits {
     pub fn wants_replacement(&self, census: &Census) -> bool {
         census.active < self.max_children && census.idle + self.threads_per_child <= self.max_spare
     }
+}
+
+/// Whether one more of `active` children may be replaced because it has served its number: a tenth of them at a
+/// time, and at least one.
+///
+/// An old one that has nothing left but tunnels costs no capacity, and no one knows when it ends: it holds nobody
+/// up, as long as a slot is left for a reload, which is what would end it.
+#[must_use]
+pub fn may_recycle(active: u32, recycling: Recycling, free_slots: u32) -> bool {
+    let reserve = u32::from(recycling.lingering > 0);
+    recycling.changing < (active / 10).max(1) && free_slots > reserve
 }
 
 /// What to do now.
@@ -353,6 +365,25 @@ mod tests {
             let busy = active * limits.threads_per_child - idle;
             let census = Census { active, starting: 0, busy, idle, free_slots };
             assert_eq!(decide(&census, limits, Pace::SLOW, Tick(9)).0.action, want, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_tenth_may_be_replaced_at_a_time_and_tunnels_hold_nobody_up() {
+        for (active, changing, lingering, free_slots, want, why) in [
+            (1, 0, 0, 1, true, "at least one"),
+            (1, 1, 0, 5, false, "one at a time"),
+            (19, 1, 0, 9, false, "a tenth of 19 is one"),
+            (20, 1, 0, 9, true, "a tenth of 20 is two"),
+            (20, 2, 0, 9, false, "and not three"),
+            (2, 0, 0, 0, false, "no slot"),
+            (2, 0, 0, 1, true, "the last slot, for a moment"),
+            (2, 0, 1, 2, true, "an old one with tunnels does not count"),
+            (2, 0, 7, 2, true, "however many"),
+            (2, 0, 1, 1, false, "but one slot is left for a reload"),
+            (2, 1, 1, 9, false, "nor does it make room for more"),
+        ] {
+            assert_eq!(may_recycle(active, Recycling { changing, lingering }, free_slots), want, "{why}");
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::clock::Tick;
 use crate::ids::{ChildPid, Generation, SlotIndex};
+use crate::master::policy::Recycling;
 use crate::master::pulse::Pulse;
 use crate::mpm::orders::{Order, Orders};
 use std::collections::VecDeque;
@@ -113,15 +114,6 @@ impl Child {
     pub fn is_leaving(&self) -> bool {
         !self.is_active()
     }
-}
-
-/// Children in the course of being replaced because they have served their number.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Recycling {
-    /// Heirs that start, and the old that finish what they have.
-    pub changing: u32,
-    /// The old that have nothing left but tunnels, which may last for ever.
-    pub lingering: u32,
 }
 
 /// All children, by slot.

@@ -7,7 +7,6 @@
 
 use crate::clock::Tick;
 use crate::config::model::ChildLimits;
-use crate::master::children::Recycling;
 use std::time::Duration;
 
 /// The longest that a step of growth waits for the children it forked; how long a shortage or a limit must last
@@ -72,6 +71,15 @@ impl Limits {
     pub fn wants_replacement(&self, census: &Census) -> bool {
         census.active < self.max_children && census.idle + self.threads_per_child <= self.max_spare
     }
+}
+
+/// Children in the course of being replaced because they have served their number.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Recycling {
+    /// Heirs that start, and the old that finish what they have.
+    pub changing: u32,
+    /// The old that have nothing left but tunnels, which may last for ever.
+    pub lingering: u32,
 }
 
 /// Whether one more of `active` children may be replaced because it has served its number: a tenth of them at a
@@ -537,6 +545,35 @@ mod tests {
         assert_eq!(pace, Pace::SLOW);
         let (decision, _) = decide(&census(2, 0, 50), &LIMITS, Pace::SLOW, Tick(5));
         assert_eq!(decision.again, Some(Tick(1005)), "the end of the step");
+    }
+
+    #[test]
+    fn the_references_growth_from_one_child_takes_steps_of_one_two_and_four() {
+        // Its vector 6: StartServers 1, MinSpare 200, MaxSpare 250, ThreadsPerChild 25, MaxRequestWorkers 400.
+        let limits = Limits { min_spare: 200, max_spare: 250, threads_per_child: 25, max_children: 16 };
+        let (mut pace, mut now, mut active, mut forked) = (Pace::SLOW, 0, 1, Vec::new());
+        loop {
+            let census = Census { active, starting: 0, busy: 0, idle: active * 25, free_slots: 32 - active };
+            let (decision, next) = decide(&census, &limits, pace, Tick(now));
+            pace = next;
+            match decision.action {
+                Action::Fork(count) => {
+                    forked.push((now, count));
+                    active += count;
+                    // They get ready 20 ms later.
+                    now += 20;
+                }
+                _ => match decision.again {
+                    Some(again) => now = again.0,
+                    None => break,
+                },
+            }
+        }
+        assert_eq!((active, limits.children_for(200)), (8, 8), "200 idle workers");
+        assert_eq!(forked, [(1_000, 1), (1_020, 2), (1_040, 4)], "httpd takes a second for each step");
+        assert_eq!(pace.rate, 8, "the rate is forgotten with the shortage");
+        let census = Census { active: 8, starting: 0, busy: 200, idle: 0, free_slots: 24 };
+        assert_eq!(decide(&census, &limits, pace, Tick(60_000)).0.action, Action::Fork(1), "back to one");
     }
 
     #[test]

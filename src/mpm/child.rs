@@ -125,6 +125,8 @@ pub struct Child {
     /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
     pub idle_until: AtomicU64,
     leaving: AtomicBool,
+    /// Until when a child whose master is gone accepts what waits; [`Tick::NEVER`] otherwise.
+    accept_until: AtomicU64,
     /// Threads that serve a connection, or that could not be made (worker).
     serving: Mutex<u32>,
     /// Threads that wait for their client, their backend or an order (worker, prefork).
@@ -165,6 +167,9 @@ pub struct Child {
 /// Descriptors of a child beside those of its connections, listeners and logs: standard streams, polls, bells, the
 /// scoreboard, orders.
 const OTHER_DESCRIPTORS: u64 = 16;
+
+/// How long a child whose master is gone accepts what waits.
+const LAST_ACCEPTS: Duration = Duration::from_secs(1);
 
 /// Connections that an exclusive wake may bring beyond the limit.
 const LATE: u32 = 64;
@@ -284,6 +289,7 @@ impl Child {
             event,
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
+            accept_until: AtomicU64::new(Tick::NEVER.0),
             serving: Mutex::new(0),
             waiting_threads: AtomicU32::new(0),
             waiting: Mutex::new(Vec::new()),
@@ -655,6 +661,25 @@ impl Child {
         }
         self.block.quiescing();
         self.leave.signal();
+    }
+
+    /// The master is gone: what waits is taken, but not for ever. Nobody tells the kernel to drop new connections
+    /// now (whoever takes the sockets over would hear none), and the next master wants the addresses.
+    pub(super) fn begin_leaving_orphaned(&self) {
+        let until = self.read_clock().tick().after(LAST_ACCEPTS);
+        self.accept_until.store(until.0, Ordering::SeqCst);
+        self.begin_leaving(self.keep_alive_grace(), true);
+    }
+
+    /// Closes the listeners of a child whose master is gone once their time is over, also while all its threads are
+    /// busy. Whether they are closed.
+    pub(super) fn close_in_time(&self, now: Tick) -> bool {
+        let is_late = self.accept_until.load(Ordering::SeqCst) <= now.0;
+        if is_late && !self.doors.are_closed() {
+            self.doors.close();
+            self.perhaps_over();
+        }
+        is_late
     }
 
     /// The grace of a child that leaves without an order: what its kept-alive clients have been promised, at most

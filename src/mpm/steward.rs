@@ -130,7 +130,8 @@ impl Steward {
                         warn!(self.child.log, "the master is gone; this child finishes what it has and leaves";
                             "module" => "core");
                     }
-                    self.leave(self.child.keep_alive_grace(), true);
+                    self.child.begin_leaving_orphaned();
+                    self.child.nudge_leader();
                     self.orphan = true;
                     return true;
                 }
@@ -166,6 +167,9 @@ impl Steward {
     fn look(&mut self, now: Moment) {
         let child = self.child;
         self.crew.tend(now.tick());
+        if self.orphan {
+            child.close_in_time(now.tick());
+        }
         child.sweep_if_unwatched(now.tick());
         if !self.awake {
             return;

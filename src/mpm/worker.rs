@@ -151,7 +151,8 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
 /// The child is leaving: what waits at its listeners is taken if nobody else will take it, or what it may have
 /// been woken for; then they are closed.
 fn leaving(child: &Child, row: WorkerIndex, tid: u32) -> Option<Conn> {
-    for place in 0..child.doors.count() {
+    let is_late = child.close_in_time(child.read_clock().tick());
+    for place in 0..if is_late { 0 } else { child.doors.count() } {
         if let Some(conn) = accept(child, place, row, tid) {
             child.doors.close_shared();
             return Some(conn);

@@ -59,7 +59,8 @@ under_each_mpm! {
         let children = daemon.children();
         limit(daemon.master(), "nproc", threads(&daemon));
         let address = daemon.address();
-        let clients = at_once(9, move |_| crate::support::daemon::get(address, "/hold"));
+        // More than there are workers: one may be accepted by a child that has just become full.
+        let clients = at_once(14, move |_| crate::support::daemon::get(address, "/hold"));
         backend.wait_for_now(3);
         told_once(&daemon, "cannot fork a child: Resource temporarily unavailable; trying on");
         // At 0.1, 0.3, 0.7, 1.5 and 3.1 s after the first.

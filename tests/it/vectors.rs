@@ -62,12 +62,13 @@ fn a_reload_that_raises_server_limit_lets_the_pool_grow() {
     };
     let daemon = Daemon::at(Home::new(), &text(2));
     let address = daemon.address();
-    let mut clients = at_once(2, move |_| crate::support::daemon::get(address, "/hold"));
+    // More than there are workers: one may be accepted by a child that has just become full.
+    let mut clients = at_once(5, move |_| crate::support::daemon::get(address, "/hold"));
     backend.wait_for_now(2);
     daemon.home().write_whole(&text(6));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_log("] serving generation 2");
-    clients.extend(at_once(6, move |_| crate::support::daemon::get(address, "/hold")));
+    clients.extend(at_once(9, move |_| crate::support::daemon::get(address, "/hold")));
     backend.wait_for_now(8);
     backend.release();
     all_served(clients);
@@ -140,14 +141,15 @@ under_each_mpm! {
         };
         let daemon = Daemon::under(mpm, &format!("{limits}ProxyPass / {}/", backend.url()));
         let address = daemon.address();
-        let clients = at_once(8, move |_| crate::support::daemon::get(address, "/hold"));
+        // More than there are workers: one may be accepted by a child that has just become full.
+        let clients = at_once(11, move |_| crate::support::daemon::get(address, "/hold"));
         backend.wait_for_now(8);
         daemon.signal(Signal::SIGHUP);
         daemon.wait_for_log("] serving generation 2");
         let start = Instant::now();
         assert_eq!(daemon.get("/new").status, 200);
         println!("{}: {:?} for a new client", mpm.name(), start.elapsed());
-        assert_eq!(backend.now(), 8, "all eight are still under way");
+        assert!(backend.now() >= 8, "all eight are still under way");
         backend.release();
         all_served(clients);
     }

@@ -68,7 +68,7 @@ fn a_reload_that_raises_server_limit_lets_the_pool_grow() {
     daemon.home().write_whole(&text(6));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_log("] serving generation 2");
-    clients.extend(at_once(9, move |_| crate::support::daemon::get(address, "/hold")));
+    clients.extend(at_once(24, move |_| crate::support::daemon::get(address, "/hold")));
     backend.wait_for_now(8);
     backend.release();
     all_served(clients);

@@ -237,7 +237,7 @@ fn count<T>(items: impl Iterator<Item = T>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mpm::orders::Heard;
+    use crate::mpm::orders::{Heard, Heir};
     use crate::sys::socket;
 
     fn child(pid: i32, stage: Stage) -> Child {
@@ -311,7 +311,7 @@ mod tests {
             pings += 1;
         }
         assert!(pings > 10 && child.unsent.is_empty(), "a ping is not worth keeping");
-        let drain = Order::Drain { grace_ms: 1, deadline_ms: 2, last: false };
+        let drain = Order::Drain { grace_ms: 1, heir: Heir::Accepts };
         child.tell(Order::LastAt(3)).unwrap();
         child.tell(drain).unwrap();
         assert!(child.tell(Order::Accept).is_err(), "it would overtake the others");

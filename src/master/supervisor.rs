@@ -25,7 +25,7 @@ use crate::master::shortage::Shortage;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
-use crate::mpm::orders::{Heard, Order, Word};
+use crate::mpm::orders::{Heard, Heir, Order, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::{Signal, SignalPipe};
@@ -477,6 +477,8 @@ impl Master {
         }
         match stop.ladder.step(now) {
             Some(Rung::Ask) => {
+                let grace = self.generation.grace_within(stop.ladder.left(now));
+                self.disinherit(Heir::Nobody, grace);
                 for slot in self.slots(Child::is_active) {
                     self.drain(slot, Why::Stop, now);
                 }

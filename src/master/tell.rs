@@ -1,13 +1,14 @@
 //! What the master tells its children: orders, and to those that do not hear, SIGKILL.
 
 use crate::clock::Tick;
+use crate::config::model::Mpm;
 use crate::ids::SlotIndex;
 use crate::master::children::{Child, Stage, Why};
 use crate::master::deaths;
 use crate::master::error::cause;
 use crate::master::generation;
 use crate::master::supervisor::Master;
-use crate::mpm::orders::Order;
+use crate::mpm::orders::{Heir, Order};
 use crate::sys::process;
 use crate::sys::signal::Signal;
 use slog::{debug, error};
@@ -40,27 +41,36 @@ impl Master {
             _ => None,
         };
         let grace = self.generation.grace_within(left);
-        self.drain_within(slot, why, grace, left);
+        self.drain_within(slot, why, grace);
     }
 
     /// The same, with these times.
-    pub(super) fn drain_within(
-        &mut self,
-        slot: SlotIndex,
-        why: Why,
-        grace: Duration,
-        left: Option<Duration>,
-    ) {
+    pub(super) fn drain_within(&mut self, slot: SlotIndex, why: Why, grace: Duration) {
+        let heir = self.heir(why);
         let Some(child) = self.children.get_mut(slot).filter(|child| child.is_active()) else { return };
         child.stage = Stage::Draining(why);
         child.near_end = false;
-        let order = Order::Drain {
-            grace_ms: generation::milliseconds(grace),
-            deadline_ms: left.map_or(0, |left| generation::milliseconds(left).max(1)),
-            last: why == Why::Stop,
-        };
+        let order = Order::Drain { grace_ms: generation::milliseconds(grace), heir };
         debug!(self.estate.log, "child {} (slot {slot}) drains: {why:?}", child.pid);
         self.order(slot, order);
+    }
+
+    /// Who takes over from a child that leaves for this reason.
+    pub(super) fn heir(&self, why: Why) -> Heir {
+        let config = &self.generation.config;
+        match why {
+            Why::Stop => Heir::Nobody,
+            _ if config.hand_over && config.mpm == Mpm::Event => Heir::TakesOver,
+            _ => Heir::Accepts,
+        }
+    }
+
+    /// Tells the children that leave already that nobody takes over their connections any more.
+    pub(super) fn disinherit(&mut self, heir: Heir, grace: Duration) {
+        let grace_ms = generation::milliseconds(grace);
+        for slot in self.slots(|child| !child.is_active()) {
+            self.order(slot, Order::Drain { grace_ms, heir });
+        }
     }
 
     /// Kills a child that does not live any more but has not died either.

@@ -52,7 +52,8 @@ fn rounds(
                 news = News::NONE;
                 continue;
             }
-            Turn::Wait => {}
+            // Threads that serve one connection to its end hand none over.
+            Turn::Wait | Turn::HandOver => {}
         }
         let (deadline, _) = conn.deadline(child);
         // Whoever waits here is not stuck: the steward looks.

@@ -13,6 +13,8 @@
 //! | `event`, `worker`, `prefork` | the drivers |
 //! | `blocking` | how does a thread serve one connection to its end? |
 //! | `accept` | which listeners are watched, and what comes through them? |
+//! | `handover` | when and how does a connection go to another child? |
+//! | `passage` | what is said about a connection that does? |
 //! | `rows` | which worker row does an exchange hold, and who waits for one? |
 //! | `table` | which connections are there, and which of them has news? |
 //! | `timers` | who is due? |
@@ -33,8 +35,10 @@ pub mod conn;
 mod crew;
 mod dial;
 mod event;
+mod handover;
 pub mod lead;
 pub mod orders;
+pub mod passage;
 mod prefork;
 mod progress;
 mod quota;

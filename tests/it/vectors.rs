@@ -428,6 +428,8 @@ under_each_mpm! {
         for words in ["child", "scoreboard", "server-status"] {
             daemon.tolerate(words);
         }
+        let page = daemon.get("/server-status?auto");
+        assert!(String::from_utf8_lossy(&page.body).contains("Scoreboard: "), "it is the page that is asked for");
         let mut bystander = Bystander::start(&daemon.home().path(""));
         let board = daemon.home().path("scoreboard");
         let config = daemon.home().config().to_string_lossy().into_owned();

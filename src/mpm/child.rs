@@ -670,11 +670,11 @@ impl Child {
             self.doors.mark_all_last();
         }
         self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
-        let again = self.leaving.swap(true, Ordering::SeqCst);
+        // Said first: a response that ends now would close a connection that others take over.
         if let Some(over) = &self.hand_over {
             over.leaving(heir == Heir::TakesOver);
         }
-        if !again {
+        if !self.leaving.swap(true, Ordering::SeqCst) {
             self.block.quiescing();
             self.leave.signal();
         }

@@ -176,7 +176,12 @@ impl Client {
         stream.set_nodelay(true).expect("a fresh socket takes options");
         stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket takes options");
         stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket takes options");
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self::over(stream))
+    }
+
+    /// A client on a connection that the test has made, with time-outs of its own.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Our own end.

@@ -269,6 +269,17 @@ impl Daemon {
         self.master
     }
 
+    /// From now on this is the master, as after an upgrade. Waits for the end of the old one; false if it stays.
+    #[allow(dead_code, reason = "the stress program's, which shares these actors")]
+    pub fn follow(&mut self, master: i32) -> bool {
+        let old = std::mem::replace(&mut self.master, master);
+        self.group = processes::look(master).map_or(self.group, |process| process.group);
+        match self.process.take() {
+            Some(mut process) => wait_for_exit(&mut process).is_some(),
+            None => gone_within(PATIENCE, || !processes::is_alive(old)),
+        }
+    }
+
     /// The numbers of its living children.
     pub fn children(&self) -> Vec<i32> {
         processes::children_of(self.master)
@@ -392,7 +403,7 @@ impl Daemon {
     }
 
     /// Lines of the log that an administrator would have to act on, and the test did not ask for.
-    fn complaints(&self) -> Vec<String> {
+    pub fn complaints(&self) -> Vec<String> {
         let tolerated = self.tolerated.borrow();
         let is_serious = |line: &str| {
             [":error]", ":crit]", ":alert]", ":emerg]", "panick"].iter().any(|level| line.contains(level))
@@ -402,7 +413,8 @@ impl Daemon {
         text.lines().filter(|line| is_serious(line) && !is_tolerated(line)).map(str::to_owned).collect()
     }
 
-    fn report(&self) -> String {
+    /// Everything there is to know of a failure.
+    pub fn report(&self) -> String {
         format!(
             "---- configuration\n{}\n---- output\n{}\n---- error log (its end)\n{}\n---- processes\n{}",
             self.home.read("ostler.conf"),

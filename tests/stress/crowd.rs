@@ -196,6 +196,11 @@ pub fn time_of_day(wall: SystemTime) -> String {
     time.map_or("?".to_owned(), |time| time.strftime("%H:%M:%S%.6f").to_string())
 }
 
+/// The body of the usual answer to the request with this token.
+pub fn usual_body(token: &str) -> Vec<u8> {
+    [token.as_bytes(), b"\n", &pattern(ANSWER, 1)].concat()
+}
+
 /// Starts the origin that the clients expect: it sends the token back, with bytes that tell a cut.
 pub fn origin() -> Backend {
     let (answer, long) = (pattern(ANSWER, 1), pattern(LONG_ANSWER, 2));
@@ -206,6 +211,17 @@ pub fn origin() -> Backend {
         let body = [token.as_bytes(), b"\n", if is_long { &long } else { &answer }].concat();
         if is_long { exchange.respond_chunked(&body, 4000, "") } else { exchange.respond(200, &[], &body) }
     })
+}
+
+/// One busy client that asks so many times; what it saw. For who must know that it counts rightly.
+pub fn one_client(address: SocketAddr, requests: u32, pause: Duration) -> Seen {
+    let orders = Orders::new(address, false);
+    let mut visitor = Visitor::new(&orders, 0, 0);
+    for _ in 0..requests {
+        visitor.turn();
+        std::thread::sleep(pause);
+    }
+    visitor.seen
 }
 
 /// All clients at work.
@@ -223,6 +239,12 @@ struct Orders {
     served: AtomicU64,
 }
 
+impl Orders {
+    fn new(address: SocketAddr, leaves_when_refused: bool) -> Self {
+        Self { address, leaves_when_refused, stop: AtomicBool::new(false), served: AtomicU64::new(0) }
+    }
+}
+
 impl Crowd {
     /// Sets all clients of [`CLIENTS`] on `address`, until [`finish`](Self::finish).
     pub fn start(address: SocketAddr) -> Self {
@@ -235,12 +257,7 @@ impl Crowd {
     }
 
     fn new(address: SocketAddr, leaves_when_refused: bool) -> Self {
-        let orders = Arc::new(Orders {
-            address,
-            leaves_when_refused,
-            stop: AtomicBool::new(false),
-            served: AtomicU64::new(0),
-        });
+        let orders = Arc::new(Orders::new(address, leaves_when_refused));
         let kinds: Vec<usize> = CLIENTS
             .iter()
             .enumerate()
@@ -321,26 +338,30 @@ impl<'o> Visitor<'o> {
 
     fn visit(mut self) -> Seen {
         while !self.orders.stop.load(Ordering::Relaxed) {
-            let thought = if self.kind() == Kind::Thinking { THOUGHT } else { Duration::ZERO };
-            match self.kept.as_mut().map(|kept| look(kept.client.stream(), thought)) {
-                None => std::thread::sleep(thought),
-                Some(Look::Quiet) => {}
-                Some(Look::Ended) => {
-                    self.seen.idle_ends.push(Instant::now());
-                    self.kept = None;
-                }
-                Some(Look::Bytes) => {
-                    let kept = self.kept.take();
-                    let port = kept.map_or(0, |kept| kept.port);
-                    self.lose(Loss::Malformed, port, 0, "bytes that nobody asked for", Instant::now());
-                }
-            }
-            if !self.ask() {
+            if !self.turn() {
                 self.seen.left += 1;
                 break;
             }
         }
         self.seen
+    }
+
+    /// Rests, looks and asks; false if this client has to leave.
+    fn turn(&mut self) -> bool {
+        let thought = if self.kind() == Kind::Thinking { THOUGHT } else { Duration::ZERO };
+        match self.kept.as_mut().map(|kept| look(&mut kept.client, thought)) {
+            None => std::thread::sleep(thought),
+            Some(Look::Quiet) => {}
+            Some(Look::Ended) => {
+                self.seen.idle_ends.push(Instant::now());
+                self.kept = None;
+            }
+            Some(Look::Bytes) => {
+                let port = self.kept.take().map_or(0, |kept| kept.port);
+                self.lose(Loss::Malformed, port, 0, "bytes that nobody asked for", Instant::now());
+            }
+        }
+        self.ask()
     }
 
     /// One request; false if this client has to leave.
@@ -468,7 +489,11 @@ fn is_time_out(error: &io::Error) -> bool {
 }
 
 /// Watches a connection on which nothing is due for `thought`.
-fn look(socket: &TcpStream, thought: Duration) -> Look {
+fn look(client: &mut Client, thought: Duration) -> Look {
+    if client.has_leftover() {
+        return Look::Bytes;
+    }
+    let socket = client.stream();
     if !thought.is_zero() {
         let mut entries = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut entries, PollTimeout::try_from(thought).expect("a short time"));

@@ -15,6 +15,7 @@ mod support;
 
 mod crowd;
 mod options;
+mod proof;
 mod rest;
 mod rig;
 mod scenarios;
@@ -44,6 +45,14 @@ fn main() -> ExitCode {
     if options.helps || options.lists {
         print!("{}", if options.helps { USAGE.to_owned() } else { table::scenarios() });
         return ExitCode::SUCCESS;
+    }
+    let miscounts = proof::miscounts();
+    if !miscounts.is_empty() {
+        eprintln!(
+            "the clients do not count rightly, so their counts prove nothing:\n  {}",
+            miscounts.join("\n  ")
+        );
+        return ExitCode::FAILURE;
     }
     end_the_daemon_with_us();
     let begun = Instant::now();

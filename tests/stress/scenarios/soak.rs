@@ -70,6 +70,7 @@ fn phase(rig: &mut Rig<'_>, report: &mut Report, reloads: u32, requests: u64) {
 
 /// Counts what is there once nothing moves, in a generation that has served nobody yet.
 fn measure(rig: &mut Rig<'_>) -> (Figures, Vec<String>) {
+    rig.settle();
     rig.reload();
     rig.settle();
     let master = rig.daemon.master();

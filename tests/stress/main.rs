@@ -16,6 +16,7 @@ mod support;
 mod crowd;
 mod options;
 mod proof;
+mod random;
 mod rest;
 mod rig;
 mod scenarios;

@@ -3,7 +3,7 @@
 use crate::crowd::{self, Seen};
 use crate::options::Options;
 use crate::scenarios::Played;
-use crate::support::{Backend, Daemon, Home, Mpm, PATIENCE, ostler, processes};
+use crate::support::{Backend, Daemon, Home, Mpm, PATIENCE, ostler, processes, wait_until};
 use nix::sys::signal::Signal;
 use ostler::scoreboard::snapshot::{Child, Snapshot};
 use std::fs::File;
@@ -150,16 +150,31 @@ impl<'c> Rig<'c> {
                 return outcome.clone();
             }
             assert!(begun.elapsed() < PATIENCE, "no outcome of a reload within {PATIENCE:?}");
-            assert!(self.daemon.is_running(), "the master has ended");
+            assert!(self.daemon.is_running() || self.heir_is_running(), "the master has ended");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Goes on with another master; false if the old one does not end.
-    pub fn follow(&mut self, master: i32) -> bool {
-        let has_left = self.daemon.follow(master);
-        watch_over(self.daemon.master());
-        has_left
+    /// Waits until half a second has brought no outcome of a reload. An order that comes while another waits is one
+    /// with it, so the last outcome is known by the silence after it.
+    pub fn settle_reloads(&mut self) {
+        wait_until("no reload under way", || {
+            let known = self.words.outcomes.len();
+            std::thread::sleep(Duration::from_millis(500));
+            self.words.read();
+            (self.words.outcomes.len() == known).then_some(())
+        });
+    }
+
+    /// Whether the PidFile names a process that runs: after an upgrade the old master may leave before the new one
+    /// has said that it serves.
+    fn heir_is_running(&self) -> bool {
+        self.daemon.home().read("ostler.pid").trim().parse().is_ok_and(processes::is_alive)
+    }
+
+    /// Goes on with the master that has taken over.
+    pub fn follow(&self) {
+        watch_over(self.daemon.follow());
     }
 
     /// Waits until all generations but the last have left and no child comes or goes any more.
@@ -244,6 +259,8 @@ pub enum Outcome {
     },
     /// The old one goes on.
     Refused,
+    /// The daemon does not know how.
+    NotBuilt,
 }
 
 /// The error log, read as it grows.
@@ -278,7 +295,7 @@ impl Words {
             .iter()
             .filter_map(|outcome| match outcome {
                 Outcome::Serving { millis, .. } => Some(*millis),
-                Outcome::Refused => None,
+                Outcome::Refused | Outcome::NotBuilt => None,
             })
             .collect()
     }
@@ -295,8 +312,11 @@ fn outcome(line: &str) -> Option<Outcome> {
     let pattern = SERVING.get_or_init(|| {
         regex::Regex::new(r"\] serving generation (\d+) \((\d+) (ms|s)").expect("a literal pattern")
     });
-    if line.contains("] reload refused, still serving generation ") {
+    if line.contains(" refused, still serving generation ") {
         return Some(Outcome::Refused);
+    }
+    if line.contains(": upgrade is not built yet, ") {
+        return Some(Outcome::NotBuilt);
     }
     let found = pattern.captures(line)?;
     let unit = if &found[3] == "ms" { 1 } else { 1000 };

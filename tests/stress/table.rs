@@ -83,9 +83,11 @@ pub fn table(rows: &[Row]) -> String {
         let Report { done, seen, reloads, .. } = &row.report;
         let ready =
             median_and_worst(reloads).map_or("-".to_owned(), |(median, worst)| format!("{median} / {worst}"));
+        let kinds: Vec<String> = seen.losses.iter().map(|(loss, count)| format!("{count} {loss}")).collect();
+        let lost = if kinds.is_empty() { String::new() } else { format!("; lost: {}", kinds.join(", ")) };
         let _ = writeln!(
             text,
-            "{:28} {:>9} {:>7.0} {:>5} {:>6} {:>15} {:>10.0}  {:9} {done}",
+            "{:28} {:>9} {:>7.0} {:>5} {:>6} {:>15} {:>10.0}  {:9} {done}{lost}",
             row.label,
             seen.served,
             seen.rate(),

@@ -7,6 +7,7 @@
 
 use super::Played;
 use crate::crowd::Crowd;
+use crate::random::Random;
 use crate::rest;
 use crate::rig::{Case, Report, Rig, median_and_worst, snapshot};
 use crate::support::{Mpm, processes, wait_until};
@@ -144,16 +145,4 @@ fn judge(report: &mut Report, deaths: &mut [Death], mpm: Mpm) {
     });
     report.rule(at_rest == 0, || format!("{at_rest} connections ended at rest that no death explains"));
     report.everybody_was_served();
-}
-
-/// Numbers that look random and come again with the same seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
-    }
 }

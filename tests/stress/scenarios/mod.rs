@@ -1,6 +1,7 @@
 //! What is done to a daemon under load, and the rules that must hold.
 
 mod kill;
+mod mix;
 mod recycle;
 mod reloads;
 mod soak;
@@ -63,6 +64,13 @@ pub const SCENARIOS: &[Scenario] = &[
         hands_over: true,
         play: recycle::play,
         limit: Duration::from_secs(240),
+    },
+    Scenario {
+        name: "mix",
+        about: "reloads, good and faulty, of everything, and children sent away, at random: no request lost",
+        hands_over: true,
+        play: mix::play,
+        limit: Duration::from_secs(900),
     },
     Scenario {
         name: "upgrade",

@@ -22,15 +22,9 @@ pub fn plain(case: Case<'_>) -> Played {
         std::thread::sleep((begun + PACE * turn).saturating_duration_since(Instant::now()));
         rig.daemon.signal(Signal::SIGHUP);
     }
-    // An order that comes while another waits is one with it, so the last outcome is known by its silence.
     let before = rig.words.outcomes.len();
     rig.outcome(before);
-    wait_until("no reload under way", || {
-        let known = rig.words.outcomes.len();
-        std::thread::sleep(Duration::from_millis(500));
-        rig.words.read();
-        (rig.words.outcomes.len() == known).then_some(())
-    });
+    rig.settle_reloads();
     let mut report = Report { seen: crowd.finish(), reloads: rig.words.times(), ..Report::default() };
     report.done = format!("{count} HUP, {} carried out", report.reloads.len());
     report.nothing_lost();

@@ -269,7 +269,8 @@ impl Master {
         let board = &self.estate.board;
         let current = self.generation.number;
         let mut slots = self.slots(|child| child.stage == Stage::Ready && child.generation == current);
-        slots.sort_by_key(|&slot| (board.busy(slot), board.connections(slot), Reverse(slot)));
+        // Each row is read once: children write to them meanwhile, and a sort whose keys move may panic.
+        slots.sort_by_cached_key(|&slot| (board.busy(slot), board.connections(slot), Reverse(slot)));
         slots.truncate(count as usize);
         for slot in slots {
             self.drain(slot, Why::Surplus, now);

@@ -43,7 +43,7 @@ struct Tally {
     is_released: bool,
     is_stopping: bool,
     lines: HashMap<u64, Line>,
-    targets: Vec<String>,
+    targets: HashMap<String, usize>,
 }
 
 impl Backend {
@@ -161,7 +161,7 @@ impl Backend {
 
     /// How many requests for `target` have arrived.
     pub fn asked_for(&self, target: &str) -> usize {
-        self.shared.tally().targets.iter().filter(|known| *known == target).count()
+        self.shared.tally().targets.get(target).copied().unwrap_or(0)
     }
 
     /// Lets every held request go, now and from now on.
@@ -328,7 +328,7 @@ impl Exchange {
         tally.requests += 1;
         tally.now += 1;
         tally.most = tally.most.max(tally.now);
-        tally.targets.push(request.target.clone());
+        *tally.targets.entry(request.target.clone()).or_default() += 1;
         drop(tally);
         shared.changed.notify_all();
         let body = match (request.field("transfer-encoding"), request.field("content-length")) {

@@ -176,7 +176,12 @@ impl Client {
         stream.set_nodelay(true).expect("a fresh socket takes options");
         stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket takes options");
         stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket takes options");
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self::over(stream))
+    }
+
+    /// A client on a connection that the test has made, with time-outs of its own.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Our own end.
@@ -193,6 +198,12 @@ impl Client {
     /// answer may be waiting to be read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Whether bytes have come that no answer has used.
+    #[allow(dead_code, reason = "the stress program's, which shares these actors")]
+    pub fn has_leftover(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     /// Says that no more will be sent.

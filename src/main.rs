@@ -7,7 +7,7 @@ use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
 use ostler::master::control::Reloaded;
 use ostler::master::error::cause;
-use ostler::master::{self, Reader, StartError, Startup, control};
+use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::{status, sys};
 use std::error::Error;
@@ -29,6 +29,30 @@ enum Failure {
     Output(io::Error),
 }
 
+impl Failure {
+    /// Line by line, for a log.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Faults(Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+            Self::Sentence(sentence) => sentence.lines().map(str::to_owned).collect(),
+            Self::Output(error) => vec![format!("cannot write: {error}")],
+        }
+    }
+}
+
+/// What this process was given at its start.
+struct Given {
+    invocation: Option<Invocation>,
+    heritage: Result<Heritage, StartError>,
+}
+
+impl Given {
+    /// Whether this is the new program of an upgrade.
+    fn follows(&self) -> bool {
+        self.heritage.as_ref().is_ok_and(|heritage| heritage.predecessor.is_some())
+    }
+}
+
 impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::Faults(faults)
@@ -38,8 +62,10 @@ impl From<Faults> for Failure {
 fn main() -> ExitCode {
     // Without /proc there is no room for titles, and nothing else is lost.
     let _ = sys::title::init_title();
+    // What this process was given is nobody else's, whatever it is asked for.
+    let mut given = Given { invocation: Invocation::of_this_process().ok(), heritage: Heritage::take() };
     let granted = match cli::parse(std::env::args_os()) {
-        Ok(wish) => grant(wish),
+        Ok(wish) => grant(wish, &mut given),
         Err(error) => {
             // Help goes to standard output, refusals to standard error; neither is worth a panic.
             let _ = error.print();
@@ -50,6 +76,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
+            if let Ok(Heritage { predecessor: Some(predecessor), .. }) = &given.heritage {
+                // The old master tells everybody.
+                predecessor.failed(failure.lines().iter().map(String::as_str));
+                return ExitCode::from(FAILED);
+            }
             tell(&match failure {
                 Failure::Faults(faults) => format!("{}\n", faults.render(true)),
                 // Some sentences have the daemon as their subject.
@@ -62,14 +93,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn grant(wish: Wish) -> Result<ExitCode, Failure> {
+fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
     match wish {
+        // Whatever had the old master start is not to be done again.
+        Wish::Reload { file, foreground } if given.follows() => start(&Source::File(file), foreground, given),
         Wish::Tell(facts) => say(&facts.into_iter().map(answer).collect::<String>()),
         Wish::Check { source, hosts } => check(&source, hosts),
         Wish::PrintConfig(flags) => say(&reading::text(&flags)?),
-        Wish::Start { source, foreground } => start(&source, foreground),
+        Wish::Start { source, foreground } => start(&source, foreground, given),
         Wish::Stop(file) => stop(file),
-        Wish::Reload { file, foreground } => reload(file, foreground),
+        Wish::Reload { file, foreground } => reload(file, foreground, given),
         Wish::Status(board) => show_status(board),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
@@ -117,7 +150,7 @@ fn known_here(config: &Config) -> Result<(), Failure> {
     }
 }
 
-fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
+fn start(source: &Source, foreground: bool, given: &mut Given) -> Result<ExitCode, Failure> {
     let loaded = read(source)?;
     let config_path = match source {
         Source::File(file) => Some(absolute(&file.path)),
@@ -125,12 +158,13 @@ fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
     };
     // Where the error log is the terminal, the notes come by that road.
     let log = &loaded.config.log_targets[loaded.config.error_log.index()];
-    if *log != LogTarget::Stderr {
+    if *log != LogTarget::Stderr && !given.follows() {
         tell(&rendered(&loaded.notes));
     }
     // The daemon leaves the working directory that relative paths begin in.
     let again = source.absolute();
-    serve(loaded, config_path, foreground, None, Reader::new(move || reading::read(&again)))
+    let reader = Reader::new(move || reading::read(&again));
+    serve(loaded, config_path, foreground, None, reader, given)
 }
 
 /// Becomes the daemon, or starts it and returns.
@@ -140,9 +174,15 @@ fn serve(
     foreground: bool,
     greeting: Option<String>,
     reader: Reader,
+    given: &mut Given,
 ) -> Result<ExitCode, Failure> {
     let notes = loaded.notes.iter().map(ToString::to_string).collect();
-    let startup = Startup { config: loaded.config, config_path, foreground, notes, greeting, reader };
+    let heritage = std::mem::replace(&mut given.heritage, Ok(Heritage::default()));
+    let heritage = heritage.map_err(|error| Failure::Sentence(error.sentence()))?;
+    let invocation = given.invocation.take();
+    let config = loaded.config;
+    let startup =
+        Startup { config, config_path, foreground, notes, greeting, reader, invocation, heritage };
     match master::run(startup) {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED))),
         // As httpd's -k start; who wants it in the foreground has not got what it asked for.
@@ -161,7 +201,7 @@ fn stop(file: ConfigFile) -> Result<ExitCode, Failure> {
 }
 
 /// `-k graceful` and `-k restart`. A configuration with a fault is refused before anybody is disturbed.
-fn reload(file: ConfigFile, foreground: bool) -> Result<ExitCode, Failure> {
+fn reload(file: ConfigFile, foreground: bool, given: &mut Given) -> Result<ExitCode, Failure> {
     let source = Source::File(file);
     let config = read(&source)?.config;
     match control::reload(config.pid_file.as_deref(), config.scoreboard_file.as_deref()) {
@@ -171,7 +211,7 @@ fn reload(file: ConfigFile, foreground: bool) -> Result<ExitCode, Failure> {
         )),
         Ok(Reloaded::NoneRuns) => {
             say("ostler is not running, trying to start it\n")?;
-            start(&source, foreground)
+            start(&source, foreground, given)
         }
         Err(error) => Err(Failure::Sentence(error.to_string())),
     }
@@ -217,7 +257,9 @@ fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
     let loaded = reading::without_a_file(demo::NAME, &text)?;
     let reader = Reader::new(move || reading::without_a_file(demo::NAME, &text));
     let greeting = demo::greeting(mpm, place, port, origin.address());
-    serve(loaded, None, true, Some(greeting), reader)
+    // With its origin and its port it is not a thing to be started beside itself.
+    let mut given = Given { invocation: None, heritage: Ok(Heritage::default()) };
+    serve(loaded, None, true, Some(greeting), reader, &mut given)
 }
 
 /// Reads the configuration for somebody who wants to serve or to check; where there is none and none was named,

@@ -143,7 +143,8 @@ pub struct Retired {
     /// What its children have promised their clients: how long idle connections stay open.
     pub grace: Duration,
     /// Its log programs, as long as its children may write to them.
-    pub logs: Logs,
+    /// `None` if they are still those of the current generation, because the whole master leaves.
+    pub logs: Option<Logs>,
     /// Listeners that the one after it does not have; closed once nobody waits there.
     pub vanished: Listeners,
     /// How far it is.

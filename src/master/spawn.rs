@@ -5,6 +5,7 @@ use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::boards::Boards;
 use crate::master::error::cause;
 use crate::master::generation::Generation;
+use crate::master::invocation::Invocation;
 use crate::master::reload::Reader;
 use crate::mpm::child::{self, Inheritance};
 use crate::mpm::orders::Orders;
@@ -60,6 +61,8 @@ pub struct Estate {
     pub config_path: Option<PathBuf>,
     /// How it is read.
     pub reader: Reader,
+    /// How the program was started; `None` if that cannot be repeated.
+    pub invocation: Option<Invocation>,
 }
 
 impl Estate {

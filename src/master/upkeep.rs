@@ -32,16 +32,26 @@ impl Master {
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
             return earliest([programs, pulses, rung]);
         }
+        if self.heir.is_some() {
+            let retired = self.tend_retired(tick);
+            let upgrade = self.tend_upgrade(now);
+            let glance = (!self.children.is_empty()).then(|| tick.after(GLANCE));
+            return earliest([programs, pulses, retired, upgrade, glance]);
+        }
         // In this order: a reload may wait for a generation to be gone.
         let retired = self.tend_retired(tick);
         let reload = self.tend_reload(now);
+        let upgrade = self.tend_upgrade(now);
+        if self.heir.is_some() {
+            return tick;
+        }
         let growth = self.grow_and_shrink(now);
         let start = self.watch_start(tick);
         let announcement = self.announce(tick);
         let is_working =
             |(slot, child): (SlotIndex, &Child)| child.is_leaving() || self.estate.board.busy(slot) > 0;
         let glance = self.children.iter().any(is_working).then(|| tick.after(GLANCE));
-        earliest([programs, pulses, reload, retired, growth, start, announcement, glance])
+        earliest([programs, pulses, reload, upgrade, retired, growth, start, announcement, glance])
     }
 
     fn keep_programs(&mut self, now: Tick) -> Option<Tick> {

@@ -197,7 +197,8 @@ impl Word {
         Some(match word {
             "hello" if rest.is_empty() => Self::Hello,
             "ready" => {
-                let places = rest.split(' ').filter(|place| !place.is_empty()).map(|place| place.parse().ok());
+                let places =
+                    rest.split(' ').filter(|place| !place.is_empty()).map(|place| place.parse().ok());
                 Self::Ready(places.collect::<Option<_>>()?)
             }
             "taken" if rest.is_empty() => Self::Taken,

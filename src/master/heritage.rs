@@ -77,7 +77,8 @@ impl Heritage {
             }
             let known = |error: io::Error| fault(format!("does not say where it is bound: {error}"));
             let address = socket::local_address(fd.as_fd()).map_err(known)?;
-            let any_family = address.ip().is_unspecified() && socket::takes_any_family(fd.as_fd()).unwrap_or(false);
+            let any_family =
+                address.ip().is_unspecified() && socket::takes_any_family(fd.as_fd()).unwrap_or(false);
             let listen = Listen { address, any_family };
             let id = ListenerId(number.unsigned_abs());
             Ok(Listener { id, listen, any_family, fd, address, owner: Owner::Manager })

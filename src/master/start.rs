@@ -157,7 +157,8 @@ impl Home {
             }
         };
         // Over an upgrade it is the old master's until the children of this one serve.
-        let taken = if self.predecessor.is_some() { Ok(None) } else { take_pid_file(&self.generation, false) };
+        let taken =
+            if self.predecessor.is_some() { Ok(None) } else { take_pid_file(&self.generation, false) };
         let pid_file = match taken {
             Ok(pid_file) => pid_file,
             Err(error) => return refuse(error, &mut report, None, apart.then_some(&log)),
@@ -204,7 +205,8 @@ impl Home {
         let create = |facts: &Facts<'_>| make(path, &shape, &birth, facts);
         let board = self.generation.with_facts(self.config_path.as_deref(), wall_micros, create);
         let mut board = board.map_err(StartError::Board)?;
-        board.set_backends(self.generation.number, config.backends.iter().map(|backend| backend.url.as_str()));
+        board
+            .set_backends(self.generation.number, config.backends.iter().map(|backend| backend.url.as_str()));
         Ok(board)
     }
 }

@@ -78,6 +78,12 @@ impl Master {
             Ok(file) => self.pid_file = file,
             Err(error) => return self.fail(error, now),
         }
+        // Before the old one leaves: at no time does a reader find a server that has stopped.
+        if let Some(path) = &self.generation.config.scoreboard_file
+            && let Err(error) = Board::publish(path)
+        {
+            error!(self.estate.log, "the new scoreboard cannot take its place: {}", cause(&error));
+        }
         if let Some(listeners) = &mut self.generation.listeners {
             listeners.take_possession();
         }
@@ -97,21 +103,23 @@ impl Master {
         let took = Duration::from_micros(now.micros_since(predecessor.begun));
         let text = format!("serving generation {} ({})", current.number, span(took));
         let board = self.estate.board.current();
-        board.set_upgraded(&ReloadOutcome { wall_micros: predecessor.begun_wall, done: true, text: &text }, now);
-        if let Some(path) = &current.config.scoreboard_file
-            && let Err(error) = Board::publish(path)
-        {
-            error!(self.estate.log, "the new scoreboard cannot take its place: {}", cause(&error));
-        }
+        board.set_upgraded(
+            &ReloadOutcome { wall_micros: predecessor.begun_wall, done: true, text: &text },
+            now,
+        );
         let ready = self.ready();
         let addresses = current.listeners.as_ref().map(Listeners::addresses).unwrap_or_default();
         let shape = generation::shape(current.config.mpm, &current.config.limits, ready);
         let (mpm, log) = (current.config.mpm.name(), &self.estate.log);
         let name = format!("ostler/{} ({mpm})", env!("CARGO_PKG_VERSION"));
-        notice(log, &format!("{name} configured -- resuming normal operations after process {}", predecessor.pid));
+        notice(
+            log,
+            &format!("{name} configured -- resuming normal operations after process {}", predecessor.pid),
+        );
         notice(log, &format!("{text} ({mpm}) serving on {addresses}; {shape}"));
         let status = format!("serving on {addresses}");
-        let states = [NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)];
+        let states =
+            [NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)];
         let _ = sd_notify::notify(&states);
     }
 

@@ -285,7 +285,11 @@ impl Master {
                 Some(Command::Stop) => self.begin_stop(signal, false, now),
                 Some(Command::GracefulStop) => self.begin_stop(signal, true, now),
                 Some(Command::Reload | Command::Upgrade) if self.upgrade.is_none() && self.heir.is_some() => {
-                    warn!(self.estate.log, "caught {}, but another process serves since the upgrade", signal.as_str());
+                    warn!(
+                        self.estate.log,
+                        "caught {}, but another process serves since the upgrade",
+                        signal.as_str()
+                    );
                 }
                 // One that comes while another is under way is carried out after it; many are one.
                 Some(Command::Reload) if self.stop.is_none() => self.wanted = Some(signal.as_str()),
@@ -520,7 +524,10 @@ impl Master {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         }
         let is_starting = matches!(self.phase, Phase::Starting { .. } | Phase::Following);
-        if is_starting || self.predecessor.is_some() || (self.phase == Phase::Gathering && self.report.is_awaited()) {
+        if is_starting
+            || self.predecessor.is_some()
+            || (self.phase == Phase::Gathering && self.report.is_awaited())
+        {
             self.fail(StartError::CalledOff { signal: name }, now);
         } else if graceful {
             let timeout = self.generation.config.graceful_shutdown_timeout;
@@ -720,7 +727,9 @@ impl Master {
         let lived = span(Moment(now).tick().until(self.generation.begun));
         let number = self.generation.number;
         let line = match self.heir {
-            Some(heir) => format!("generation {number} is gone, which had served for {lived}; process {heir} serves"),
+            Some(heir) => {
+                format!("generation {number} is gone, which had served for {lived}; process {heir} serves")
+            }
             None => format!("stopped; generation {number} had served for {lived}"),
         };
         notice(&self.estate.log, &line);

@@ -172,7 +172,9 @@ impl Master {
             match &upgrade.step {
                 Step::Started => {
                     let late = span(RECOGNISED);
-                    let why = format!("the new program is no ostler that could follow this one: it has not said so within {late}");
+                    let why = format!(
+                        "the new program is no ostler that could follow this one: it has not said so within {late}"
+                    );
                     upgrade.give_up(Some(why), tick);
                 }
                 Step::Coming => {
@@ -180,7 +182,10 @@ impl Master {
                 }
                 Step::Handing(_) => {
                     let late = span(PROMPT);
-                    upgrade.give_up(Some(format!("the new master has not locked the PidFile within {late}")), tick);
+                    upgrade.give_up(
+                        Some(format!("the new master has not locked the PidFile within {late}")),
+                        tick,
+                    );
                 }
                 Step::Parting | Step::Failing => {
                     if let Some(midwife) = upgrade.midwife {
@@ -205,7 +210,8 @@ impl Master {
                 Some(tick)
             }
             (Step::Started | Step::Coming | Step::Handing(_), None) => {
-                upgrade.give_up(Some("the process that had started the new program has ended".to_owned()), tick);
+                upgrade
+                    .give_up(Some("the process that had started the new program has ended".to_owned()), tick);
                 self.upgrade = Some(upgrade);
                 Some(tick)
             }
@@ -232,9 +238,11 @@ impl Master {
 
     fn call_midwife(&mut self, now: Moment, begun_wall: u64) -> Result<Upgrade, String> {
         if std::process::id() == 1 {
-            return Err("this is process 1, and with its end everything in its container would end; start a new \
+            return Err(
+                "this is process 1, and with its end everything in its container would end; start a new \
                         container instead"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let Some(invocation) = &self.estate.invocation else {
             return Err("it is not known how this server was started; start it anew".to_owned());

@@ -28,3 +28,4 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod upgrade;

@@ -4,7 +4,7 @@ use super::client::{Client, Failure, Response};
 use super::{GLANCE, PATIENCE, processes, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -158,7 +158,7 @@ pub struct Daemon {
     home: Home,
     /// `None` if it has detached itself.
     process: Option<Child>,
-    master: i32,
+    master: Cell<i32>,
     group: i32,
     addresses: Vec<SocketAddr>,
     tolerated: RefCell<Vec<String>>,
@@ -183,15 +183,22 @@ impl Daemon {
     /// Starts in a directory that the test has prepared; `text` itself names the driver.
     #[track_caller]
     pub fn at(home: Home, text: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ostler"));
+        command.stdin(Stdio::null());
+        Self::by(command, home, text)
+    }
+
+    /// The same by a command of the test's own, which gets the arguments of a daemon in the foreground.
+    #[track_caller]
+    pub fn by(mut command: Command, home: Home, text: &str) -> Self {
         super::descriptors();
         let config = home.write_whole(text);
         let output = File::create(home.path("output")).expect("the directory is the test's own");
         let second = output.try_clone().expect("a descriptor is free");
-        let process = Command::new(env!("CARGO_BIN_EXE_ostler"))
+        let process = command
             .args(["-X", "-f"])
             .arg(&config)
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::null())
             .stdout(output)
             .stderr(second)
             .process_group(0)
@@ -224,7 +231,7 @@ impl Daemon {
         Self {
             home,
             process,
-            master,
+            master: Cell::new(master),
             group,
             addresses: Vec::new(),
             tolerated: RefCell::new(vec![EXPECTED.to_owned()]),
@@ -266,12 +273,23 @@ impl Daemon {
 
     /// The master's number.
     pub fn master(&self) -> i32 {
-        self.master
+        self.master.get()
+    }
+
+    /// Waits until the PidFile names another process, which is the master from then on; its number.
+    #[track_caller]
+    pub fn follow(&self) -> i32 {
+        let master = wait_until("another master", || {
+            let pid = self.home.read("ostler.pid").trim().parse().ok()?;
+            (pid != self.master()).then_some(pid)
+        });
+        self.master.set(master);
+        master
     }
 
     /// The numbers of its living children.
     pub fn children(&self) -> Vec<i32> {
-        processes::children_of(self.master)
+        processes::children_of(self.master())
     }
 
     /// Waits until so many children live, and gives their numbers.
@@ -295,7 +313,7 @@ impl Daemon {
 
     /// Sends the master a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.master), signal).expect("the master is there");
+        kill(Pid::from_raw(self.master()), signal).expect("the master is there");
     }
 
     /// A new connection.
@@ -320,7 +338,8 @@ impl Daemon {
     #[track_caller]
     pub fn status(&self) -> Status {
         let run = ostler(&["status", "-f", &self.home.config().to_string_lossy()]);
-        assert_eq!(run.code, Some(0), "ostler status: {run:?}");
+        // Where every worker is busy it leaves with 2.
+        assert!(matches!(run.code, Some(0 | 2)), "ostler status: {run:?}");
         let busy = number_before(&run.stdout, "busy");
         let idle = number_before(&run.stdout, "idle");
         let (Some(busy), Some(idle)) = (busy, idle) else {
@@ -365,14 +384,14 @@ impl Daemon {
     /// Waits until the master has ended; its exit code, if it is our child.
     #[track_caller]
     pub fn wait_for_end(&mut self) -> Option<ExitStatus> {
+        let master = self.master();
         match &mut self.process {
-            Some(process) => {
+            Some(process) if pid_of(process) == master => {
                 let status = wait_for_exit(process);
                 assert!(status.is_some(), "the master does not end");
                 status
             }
-            None => {
-                let master = self.master;
+            _ => {
                 wait_until("the master's end", || (!processes::is_alive(master)).then_some(()));
                 None
             }
@@ -388,7 +407,7 @@ impl Daemon {
 
     /// Whether the master runs.
     pub fn is_running(&self) -> bool {
-        processes::is_alive(self.master)
+        processes::is_alive(self.master())
     }
 
     /// Lines of the log that an administrator would have to act on, and the test did not ask for.
@@ -419,13 +438,20 @@ impl Drop for Daemon {
         if is_failing {
             eprintln!("{}", self.report());
         }
-        if self.master > 0 && self.is_running() {
-            let _ = kill(Pid::from_raw(self.master), Signal::SIGINT);
+        if self.master() > 0 && self.is_running() {
+            let _ = kill(Pid::from_raw(self.master()), Signal::SIGINT);
         }
-        let has_ended = match &mut self.process {
-            Some(process) => wait_for_exit(process).is_some(),
-            None => gone_within(PATIENCE, || !processes::is_alive(self.master)),
+        let first_has_ended = match &mut self.process {
+            Some(process) => {
+                if pid_of(process) != self.master.get() {
+                    // It has been followed by another, and may still have something to finish.
+                    let _ = kill(Pid::from_raw(pid_of(process)), Signal::SIGINT);
+                }
+                wait_for_exit(process).is_some()
+            }
+            None => true,
         };
+        let has_ended = first_has_ended && gone_within(PATIENCE, || !self.is_running());
         // Children see their orders socket end when the master does; a moment is theirs.
         let is_empty = gone_within(Duration::from_secs(10), || processes::members(self.group).is_empty());
         let tree = processes::tree(self.group);

@@ -307,21 +307,24 @@ fn show_status(board: Board) -> ExitCode {
             })
         }
     };
-    verdict(path.and_then(|path| {
-        let (snapshot, now) = look_at(&path)?;
-        Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
-    }))
+    match path {
+        Ok(path) if matches!(path.try_exists(), Ok(false)) => {
+            tell(&format!(
+                "ostler: there is no scoreboard at {}; either the daemon of this configuration has never run, or its \
+                 file is elsewhere, which --scoreboard can name\n",
+                path.display()
+            ));
+            ExitCode::from(Verdict::Stopped as u8)
+        }
+        path => verdict(path.and_then(|path| {
+            let (snapshot, now) = look_at(&path)?;
+            Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
+        })),
+    }
 }
 
 /// The scoreboard at `path` as it is now.
 fn look_at(path: &Path) -> Result<(Snapshot, status::Now), Failure> {
-    if matches!(path.try_exists(), Ok(false)) {
-        return Err(Failure::Sentence(format!(
-            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file \
-             is elsewhere, which --scoreboard can name",
-            path.display()
-        )));
-    }
     let snapshot = Snapshot::read(path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
     let now = status::Now {
         moment: sys::time::now(),

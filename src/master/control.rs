@@ -214,8 +214,9 @@ pub fn ask(ask: Ask, pid_file: Option<&Path>, scoreboard: Option<&Path>) -> Resu
             };
         }
         let wish = Wish { fd: watched.as_fd(), read: true, write: false };
-        let wishes: &[Wish<'_>] = if has_ended { &[] } else { &[wish] };
-        if poll::wait(wishes, Some(GLANCE), &mut [Seen::default()]).is_ok_and(|count| count > 0) {
+        let (wishes, mut seen) = ([wish], [Seen::default()]);
+        let open = usize::from(!has_ended);
+        if poll::wait(&wishes[..open], Some(GLANCE), &mut seen[..open]).is_ok_and(|count| count > 0) {
             // An old master may be gone before the new one has written that it serves; and of the two files that the
             // name meant during the last look, it may have been the old one.
             has_ended = true;

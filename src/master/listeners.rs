@@ -78,7 +78,7 @@ impl Listeners {
             let any_family = options.any_family;
             let same = |old: &&Listener| {
                 let is_there = old.listen == *listen || old.address == listen.address;
-                is_there && old.any_family == any_family
+                (is_there && old.any_family == any_family) || is_all_there_is(old, listen)
             };
             let known = free.iter().position(same).map(|place| free.swap_remove(place));
             let fd = match known {
@@ -257,6 +257,16 @@ fn bind_address(address: &SocketAddr, options: ListenOptions, open: &[&Listener]
     let bound = socket::listen(address, &ListenOptions { beside: true, ..options });
     share(false);
     bound
+}
+
+/// Where there is no IPv6, the service manager's socket for a line that names no address is one of IPv4 alone, as ours
+/// would be.
+fn is_all_there_is(passed: &Listener, listen: &Listen) -> bool {
+    let all_of_ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.address.port()));
+    listen.any_family
+        && passed.owner == Owner::Manager
+        && passed.address == all_of_ipv4
+        && socket::has_ipv6().is_err_and(|error| is_without_ipv6(&error))
 }
 
 /// As httpd: an IPv6 wildcard takes IPv4 connections too, unless the file lists the IPv4 wildcard of the same

@@ -59,7 +59,9 @@ pub const TABLE: [Entry; 8] = [
     Entry {
         signal: Signal::SIGUSR2,
         command: Command::Upgrade,
-        sentence: "Start the new binary on the same listeners: not built yet, logged and otherwise ignored.",
+        sentence: "Upgrade: start the program as it now lies on the disk, on the same listeners; once its children \
+                   serve, this master and its children finish what they have and end. After any fault they go on as \
+                   if nothing had been asked. Refused by process 1 of a container.",
     },
     Entry {
         signal: Signal::SIGCHLD,

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, SockRef, Socket, Type};
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -59,6 +59,15 @@ pub fn listen(address: &SocketAddr, options: &ListenOptions) -> io::Result<Owned
 /// None that a listener of ours can meet.
 pub fn share_port(listener: BorrowedFd<'_>, share: bool) -> io::Result<()> {
     SockRef::from(&listener).set_reuse_port(share)
+}
+
+/// Whether an IPv6 socket can be bound here.
+///
+/// # Errors
+/// EAFNOSUPPORT or EADDRNOTAVAIL if not.
+pub fn has_ipv6() -> io::Result<()> {
+    stream(Domain::IPV6, Some(Protocol::TCP))?
+        .bind(&SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))))
 }
 
 /// Whether `fd` is a TCP socket that listens.

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 ///
 /// To be called before there is a second thread.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn take_variable(name: &str) -> Option<OsString> {
     let value = std::env::var_os(name)?;
     // SAFETY: no other thread may read the environment meanwhile; the caller promises that there is none, as the

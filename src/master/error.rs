@@ -3,7 +3,7 @@
 
 use crate::ids::ChildPid;
 pub use crate::log::line::cause;
-use crate::master::handover::VARIABLE;
+use crate::master::bequest::VARIABLE;
 use crate::scoreboard::board::BoardError;
 use std::error::Error;
 use std::fmt;
@@ -87,11 +87,6 @@ pub enum StartError {
         /// What is wrong.
         what: &'static str,
     },
-    /// The old master has called the upgrade off.
-    NotFollowed {
-        /// Why.
-        why: &'static str,
-    },
     /// RLIMIT_NOFILE is too small.
     Descriptors {
         /// What it is.
@@ -172,7 +167,6 @@ impl fmt::Display for StartError {
             Self::Heritage { what } => {
                 write!(f, "{VARIABLE}: {what}; only a master that is upgraded may set it")
             }
-            Self::NotFollowed { why } => f.write_str(why),
             Self::Descriptors { limit, needed, whom } => {
                 write!(f, "RLIMIT_NOFILE is {limit}, but {whom} needs {needed} descriptors")
             }
@@ -202,7 +196,6 @@ impl Error for StartError {
             | Self::NotAsked { .. }
             | Self::Passed { .. }
             | Self::Heritage { .. }
-            | Self::NotFollowed { .. }
             | Self::Descriptors { .. }
             | Self::NoChild { .. }
             | Self::CalledOff { .. }
@@ -252,7 +245,6 @@ impl StartError {
             | Self::Board(BoardError::Shape { .. })
             | Self::Running { .. }
             | Self::Heritage { .. }
-            | Self::NotFollowed { .. }
             | Self::System { .. }
             | Self::NoChild { .. }
             | Self::CalledOff { .. }

@@ -90,6 +90,12 @@ impl Generation {
         }
     }
 
+    /// Whether its children hand connections between two requests over to each other.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.config.hand_over && self.config.mpm == Mpm::Event
+    }
+
     /// What the scoreboard's header tells of it.
     pub fn with_facts<T>(
         &self,

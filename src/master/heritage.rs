@@ -1,6 +1,6 @@
 //! What a process is given at its start beside its arguments: listening sockets by the service manager
 //! (`LISTEN_FDS`, sd_listen_fds(3)), or by an old master all that it leaves to the one that follows it
-//! ([`handover`](super::handover)).
+//! ([`bequest`](super::bequest)).
 //!
 //! Both by the same door: what [`Listeners::bind_beside`](super::listeners::Listeners::bind_beside) finds among them
 //! it does not bind. The variables are taken out of the environment; no program that we start sees them.
@@ -8,8 +8,8 @@
 use crate::clock::Moment;
 use crate::config::model::Listen;
 use crate::ids::{ChildPid, Generation, ListenerId};
+use crate::master::bequest::{Answer, Bequest, LONGEST, VARIABLE, Willed, Word};
 use crate::master::error::StartError;
-use crate::master::handover::{Answer, Bequest, LONGEST, VARIABLE, Willed, Word};
 use crate::master::listeners::{Listener, Owner};
 use crate::mpm::orders::Heard;
 use crate::sys::{environment, fd, socket};
@@ -44,6 +44,8 @@ pub struct Predecessor {
     pub begun_wall: u64,
     /// Of the listeners, by their places, those that this master uses.
     pub kept: Vec<usize>,
+    /// Idle connections of the old master's children may be handed over to ours.
+    pub takes_over: bool,
     /// It has unlocked the PidFile, and this master has locked it.
     pub has_left: bool,
     /// It has ended.
@@ -99,6 +101,7 @@ impl Heritage {
             begun: bequest.begun,
             begun_wall: bequest.begun_wall,
             kept: Vec::new(),
+            takes_over: false,
             has_left: false,
             is_gone: false,
             words,

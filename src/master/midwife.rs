@@ -6,8 +6,8 @@
 //! process (one that is not its child it would not wait for at a stop).
 
 use crate::ids::ChildPid;
+use crate::master::bequest::{Bequest, LONGEST, VARIABLE};
 use crate::master::error::cause;
-use crate::master::handover::{Bequest, LONGEST, VARIABLE};
 use crate::master::heritage::hear;
 use crate::master::invocation::Invocation;
 use crate::mpm::orders::Heard;

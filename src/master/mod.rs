@@ -6,6 +6,7 @@
 //! [`backoff`]. [`control`] is the other side: `-k stop`.
 
 pub mod backoff;
+pub mod bequest;
 pub mod boards;
 pub mod children;
 pub mod control;
@@ -13,7 +14,6 @@ pub mod deaths;
 pub mod detach;
 pub mod error;
 pub mod generation;
-pub mod handover;
 pub mod heritage;
 pub mod invocation;
 pub mod listeners;

@@ -7,6 +7,7 @@
 use crate::clock::Tick;
 use crate::config::model::{Config, Mpm};
 use crate::log::line::Module;
+use crate::master::bequest::HAND_OVER;
 use crate::master::boards::Boards;
 use crate::master::detach::{self, Place, Report};
 use crate::master::error::{StartError, cause};
@@ -25,8 +26,10 @@ use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::sys::lock::Holder;
 use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
-use crate::sys::{fd, process, signal, time, title};
+use crate::sys::{fd, process, signal, socket, time, title};
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,6 +147,7 @@ struct Home {
 impl Home {
     /// Becomes the master.
     fn serve(mut self, mut report: Report) -> Result<i32, StartError> {
+        let hand_over = self.hand_over();
         let Generation { logs, config, log, .. } = &self.generation;
         let apart = logs.error_log_apart(config).is_some();
         let log = log.clone();
@@ -153,6 +157,13 @@ impl Home {
             Ok(signals) => signals,
             Err(source) => {
                 let error = StartError::System { what: "watch for signals", source };
+                return refuse(error, &mut report, self.predecessor.as_ref(), apart.then_some(&log));
+            }
+        };
+        let hand_over = match hand_over {
+            Ok(hand_over) => hand_over,
+            Err(source) => {
+                let error = StartError::System { what: "make a pair of sockets", source };
                 return refuse(error, &mut report, self.predecessor.as_ref(), apart.then_some(&log));
             }
         };
@@ -185,9 +196,22 @@ impl Home {
         signal::ignore_write_faults();
         let counted = generation.number;
         let board = Boards::new(board);
-        let estate = Estate { board, counted, log, captive_stderr, config_path, reader, invocation };
+        let estate =
+            Estate { board, counted, hand_over, log, captive_stderr, config_path, reader, invocation };
         generation.begun = time::now().tick();
         Master::new(estate, generation, pid_file, report, predecessor, signals)?.run()
+    }
+
+    /// Over which children hand connections over: the old master's, if its children and ours understand each other.
+    fn hand_over(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let Some(predecessor) = &mut self.predecessor else { return socket::pair() };
+        match HAND_OVER.map(|end| predecessor.heirloom(&end.name())) {
+            [Some(receive), Some(send)] => {
+                predecessor.takes_over = self.generation.hands_over();
+                Ok((receive, send))
+            }
+            _ => socket::pair(),
+        }
     }
 
     fn make_board(&self) -> Result<Board, StartError> {

@@ -4,10 +4,10 @@
 //! If the old master dies meanwhile, nobody else is there to serve: then it goes on without being asked.
 
 use crate::clock::Tick;
+use crate::master::bequest::{Answer, Word};
 use crate::master::deaths::span;
 use crate::master::error::{StartError, cause};
 use crate::master::generation;
-use crate::master::handover::{Answer, Word};
 use crate::master::listeners::Listeners;
 use crate::master::start::take_pid_file;
 use crate::master::supervisor::{Master, Phase, notice};
@@ -38,7 +38,8 @@ impl Master {
     /// The children serve: says so to the old master. `false` if there is none.
     pub(super) fn is_announced_to_predecessor(&mut self) -> bool {
         let Some(predecessor) = &self.predecessor else { return false };
-        predecessor.say(&Word::Ready(predecessor.kept.clone()));
+        let (places, takes_over) = (predecessor.kept.clone(), predecessor.takes_over);
+        predecessor.say(&Word::Ready { places, takes_over });
         self.phase = Phase::Following;
         true
     }

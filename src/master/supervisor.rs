@@ -25,8 +25,8 @@ use crate::master::reload::Reload;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
-use crate::master::upgrade::Upgrade;
-use crate::mpm::orders::{Heard, Order, Word};
+use crate::master::upgrade::{Successor, Upgrade};
+use crate::mpm::orders::{Heard, Heir, Order, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::{Signal, SignalPipe};
@@ -100,7 +100,7 @@ pub struct Master {
     /// The signal that asked for another upgrade.
     pub(super) wanted_upgrade: Option<&'static str>,
     /// The master that has taken this one's place.
-    pub(super) heir: Option<ChildPid>,
+    pub(super) successor: Option<Successor>,
     /// The master whose place this one is to take.
     pub(super) predecessor: Option<Predecessor>,
     pub(super) children: Children,
@@ -147,7 +147,7 @@ impl Master {
             said_waiting: false,
             upgrade: None,
             wanted_upgrade: None,
-            heir: None,
+            successor: None,
             predecessor,
             children: Children::new(slots),
             poll,
@@ -284,12 +284,9 @@ impl Master {
             match signals::command(signal) {
                 Some(Command::Stop) => self.begin_stop(signal, false, now),
                 Some(Command::GracefulStop) => self.begin_stop(signal, true, now),
-                Some(Command::Reload | Command::Upgrade) if self.upgrade.is_none() && self.heir.is_some() => {
-                    warn!(
-                        self.estate.log,
-                        "caught {}, but another process serves since the upgrade",
-                        signal.as_str()
-                    );
+                Some(Command::Reload | Command::Upgrade) if self.has_left() => {
+                    let successor = self.successor.as_ref().map(ToString::to_string).unwrap_or_default();
+                    warn!(self.estate.log, "caught {}, but {successor} serves here now", signal.as_str());
                 }
                 // One that comes while another is under way is carried out after it; many are one.
                 Some(Command::Reload) if self.stop.is_none() => self.wanted = Some(signal.as_str()),
@@ -445,27 +442,36 @@ impl Master {
             _ => None,
         };
         let grace = self.generation.grace(left);
-        self.drain_within(slot, why, grace, left);
+        self.drain_within(slot, why, grace);
     }
 
     /// The same, with these times.
-    pub(super) fn drain_within(
-        &mut self,
-        slot: SlotIndex,
-        why: Why,
-        grace: Duration,
-        left: Option<Duration>,
-    ) {
+    pub(super) fn drain_within(&mut self, slot: SlotIndex, why: Why, grace: Duration) {
+        let heir = self.heir(why);
         let Some(child) = self.children.get_mut(slot).filter(|child| child.is_active()) else { return };
         child.stage = Stage::Draining(why);
         child.near_end = false;
-        let order = Order::Drain {
-            grace_ms: generation::milliseconds(grace),
-            deadline_ms: left.map_or(0, |left| generation::milliseconds(left).max(1)),
-            last: why == Why::Stop,
-        };
+        let order = Order::Drain { grace_ms: generation::milliseconds(grace), heir };
         debug!(self.estate.log, "child {} (slot {slot}) drains: {why:?}", child.pid);
         self.order(slot, order);
+    }
+
+    /// Who takes over from a child that leaves for this reason.
+    pub(super) fn heir(&self, why: Why) -> Heir {
+        let takes_over = match (&self.successor, why) {
+            (Some(successor), _) => successor.takes_over,
+            (None, Why::Stop) => return Heir::Nobody,
+            (None, _) => self.generation.hands_over(),
+        };
+        if takes_over { Heir::TakesOver } else { Heir::Accepts }
+    }
+
+    /// Tells the children that leave already that nobody takes over their connections any more.
+    pub(super) fn disinherit(&self, heir: Heir, grace: Duration) {
+        let grace_ms = generation::milliseconds(grace);
+        for slot in self.slots(|child| !child.is_active()) {
+            self.order(slot, Order::Drain { grace_ms, heir });
+        }
     }
 
     /// Kills a child that does not live any more but has not died either.
@@ -520,7 +526,7 @@ impl Master {
         self.succeed();
         self.call_off_reload(now);
         self.call_off_upgrade(now);
-        if self.heir.is_none() && self.predecessor.is_none() {
+        if self.successor.is_none() && self.predecessor.is_none() {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         }
         let is_starting = matches!(self.phase, Phase::Starting { .. } | Phase::Following);
@@ -572,6 +578,8 @@ impl Master {
         }
         match stop.ladder.step(now) {
             Some(Rung::Ask) => {
+                let grace = self.generation.grace(stop.ladder.left(now));
+                self.disinherit(self.heir(Why::Stop), grace);
                 for slot in self.slots(Child::is_active) {
                     self.drain(slot, Why::Stop, now);
                 }
@@ -687,13 +695,17 @@ impl Master {
         None
     }
 
+    /// Whether another master has taken the place of this one, and this one need not even tell it anything.
+    fn has_left(&self) -> bool {
+        self.successor.is_some() && self.upgrade.is_none()
+    }
+
     /// The exit code, once there is nothing left to do.
     fn ended(&self) -> Option<i32> {
         if self.failure.is_some() && self.predecessor.is_some() {
             return Some(1);
         }
-        let has_left = self.heir.is_some() && self.upgrade.is_none();
-        if has_left && self.children.is_empty() {
+        if self.has_left() && self.children.is_empty() {
             return Some(0);
         }
         let stop = self.stop.as_ref()?;
@@ -726,9 +738,9 @@ impl Master {
         }
         let lived = span(Moment(now).tick().until(self.generation.begun));
         let number = self.generation.number;
-        let line = match self.heir {
-            Some(heir) => {
-                format!("generation {number} is gone, which had served for {lived}; process {heir} serves")
+        let line = match &self.successor {
+            Some(successor) => {
+                format!("generation {number} is gone, which had served for {lived}; {successor} serves")
             }
             None => format!("stopped; generation {number} had served for {lived}"),
         };

@@ -2,15 +2,15 @@
 //! sockets, waits until the children of the new master serve, frees the PidFile for it, and only then drains its own
 //! children and ends. Whatever goes wrong before that leaves the old one serving as if nothing had been asked.
 //!
-//! What the two say to each other is in [`handover`](super::handover); who stands between them, in
+//! What the two say to each other is in [`bequest`](super::bequest); who stands between them, in
 //! [`midwife`](super::midwife); the new one's side, in `succession`.
 
 use crate::clock::{Moment, Tick};
 use crate::ids::{self, ChildPid};
+use crate::master::bequest::{Answer, Bequest, HAND_OVER, Willed, Word};
 use crate::master::deaths::span;
 use crate::master::error::cause;
 use crate::master::generation::{Leaving, Retired};
-use crate::master::handover::{Answer, Bequest, Willed, Word};
 use crate::master::heritage::hear;
 use crate::master::listeners::{Listeners, Owner};
 use crate::master::midwife::{self, Birth, News, Wanted};
@@ -18,11 +18,12 @@ use crate::master::supervisor::{Master, Phase, notice};
 use crate::mpm::orders::Heard;
 use crate::scoreboard::board::{Board, ReloadOutcome};
 use crate::sys::signal::Signal;
-use crate::sys::{fd, process, socket, time};
+use crate::sys::{fd, process, socket, time, title};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use sd_notify::NotifyState;
 use slog::{error, warn};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -46,6 +47,24 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// How much is kept of what the program says on its standard error stream, in bytes and in lines of the log.
 const SAID: usize = 8 * 1024;
 const LINES: usize = 20;
+
+/// The master that has taken this one's place.
+#[derive(Debug)]
+pub(super) struct Successor {
+    /// Its number, if it is known.
+    pid: Option<ChildPid>,
+    /// Its children take over idle connections of ours.
+    pub(super) takes_over: bool,
+}
+
+impl fmt::Display for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("the new master"),
+        }
+    }
+}
 
 /// An upgrade under way.
 #[derive(Debug)]
@@ -72,7 +91,12 @@ enum Step {
     /// It is an ostler, and gets ready.
     Coming,
     /// It may lock the PidFile. It uses the listeners at these places.
-    Handing(Vec<usize>),
+    Handing {
+        /// Those.
+        places: Vec<usize>,
+        /// Its children take idle connections of ours over.
+        takes_over: bool,
+    },
     /// It is the master; the midwife leaves it.
     Parting,
     /// It is not to be, and the midwife ends it.
@@ -180,7 +204,7 @@ impl Master {
                 Step::Coming => {
                     upgrade.give_up(Some(format!("the new master is not ready after {}", span(READY))), tick);
                 }
-                Step::Handing(_) => {
+                Step::Handing { .. } => {
                     let late = span(PROMPT);
                     upgrade.give_up(
                         Some(format!("the new master has not locked the PidFile within {late}")),
@@ -209,7 +233,7 @@ impl Master {
                 self.go_on(&upgrade);
                 Some(tick)
             }
-            (Step::Started | Step::Coming | Step::Handing(_), None) => {
+            (Step::Started | Step::Coming | Step::Handing { .. }, None) => {
                 upgrade
                     .give_up(Some("the process that had started the new program has ended".to_owned()), tick);
                 self.upgrade = Some(upgrade);
@@ -260,6 +284,9 @@ impl Master {
             any_family: listener.any_family,
             managers: listener.owner == Owner::Manager,
         });
+        let (receive, send) = &self.estate.hand_over;
+        let ends = HAND_OVER.into_iter().zip([receive, send]);
+        let hand_over = ends.map(|(end, fd)| (end.name(), fd.as_raw_fd()));
         let bequest = Bequest {
             master: std::process::id().cast_signed(),
             generation: ids::Generation(self.numbers.0 + 1),
@@ -268,8 +295,8 @@ impl Master {
             words: words_of_heir.as_raw_fd(),
             standard_error: own_standard_error.as_raw_fd(),
             listeners: willed.collect(),
-            // What else outlives a master and is taken up again by name (`Predecessor::heirloom`).
-            others: Vec::new(),
+            // What else outlives a master is taken up again by name (`Predecessor::heirloom`).
+            others: hand_over.collect(),
         };
         let birth = Birth {
             invocation,
@@ -317,20 +344,20 @@ impl Master {
                     upgrade.step = Step::Coming;
                     upgrade.deadline = now.after(READY);
                 }
-                (Step::Coming, Word::Ready(places)) => {
+                (Step::Coming, Word::Ready { places, takes_over }) => {
                     if let Some(file) = &self.pid_file
                         && let Err(error) = file.unlock()
                     {
                         upgrade.give_up(Some(format!("cannot unlock the PidFile: {}", cause(&error))), now);
                         return;
                     }
-                    upgrade.step = Step::Handing(places);
+                    upgrade.step = Step::Handing { places, takes_over };
                     upgrade.deadline = now.after(PROMPT);
                     let _ = socket::send(upgrade.words.as_fd(), Answer::Go.encode());
                 }
-                (Step::Handing(places), Word::Taken) => {
+                (Step::Handing { places, takes_over }, Word::Taken) => {
                     let places = places.clone();
-                    self.heir = upgrade.pid;
+                    self.successor = Some(Successor { pid: upgrade.pid, takes_over: *takes_over });
                     self.pid_file = None;
                     self.retire_all(&places, now);
                     upgrade.step = Step::Parting;
@@ -364,14 +391,15 @@ impl Master {
 
     /// The new master is told that it is alone now, and the service manager who is.
     fn part(&mut self, upgrade: &Upgrade) {
-        let heir = upgrade.pid.map_or_else(String::new, |pid| format!(" {pid}"));
         if let Some(pid) = upgrade.pid {
             // Before the new one speaks for itself: the manager listens to the main process only.
             let _ = sd_notify::notify(&[NotifyState::MainPid(pid.as_raw().unsigned_abs())]);
         }
+        let successor = self.successor.as_ref().map(ToString::to_string).unwrap_or_default();
+        title::set_title(&format!("{}, leaving", self.generation.title(self.estate.config_path.as_deref())));
         let left = self.children.count(|_| true);
         let plural = if left == 1 { "child finishes" } else { "children finish" };
-        notice(&self.estate.log, &format!("upgraded: process{heir} serves; {left} {plural} here"));
+        notice(&self.estate.log, &format!("upgraded: {successor} serves; {left} {plural} here"));
         let reload = self.wanted.take().is_some();
         let farewell = Answer::Farewell { reload, upgrade: self.wanted_upgrade.take().is_some() };
         let _ = socket::send(upgrade.words.as_fd(), farewell.encode());

@@ -32,7 +32,7 @@ impl Master {
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
             return earliest([programs, pulses, rung]);
         }
-        if self.heir.is_some() {
+        if self.successor.is_some() {
             let retired = self.tend_retired(tick);
             let upgrade = self.tend_upgrade(now);
             let glance = (!self.children.is_empty()).then(|| tick.after(GLANCE));
@@ -42,7 +42,7 @@ impl Master {
         let retired = self.tend_retired(tick);
         let reload = self.tend_reload(now);
         let upgrade = self.tend_upgrade(now);
-        if self.heir.is_some() {
+        if self.successor.is_some() {
             return tick;
         }
         let growth = self.grow_and_shrink(now);

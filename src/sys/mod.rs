@@ -9,6 +9,7 @@ pub mod environment;
 pub mod epoll;
 pub mod fd;
 pub mod lock;
+pub mod passing;
 pub mod poll;
 pub mod privilege;
 pub mod process;

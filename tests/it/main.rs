@@ -16,6 +16,7 @@ mod config;
 mod crowd;
 mod demo;
 mod framing;
+mod handover;
 mod hostile;
 mod keepalive;
 mod limits;

@@ -9,6 +9,7 @@
 use crate::clock::Moment;
 use crate::config::model::Listen;
 use crate::ids::Generation;
+use crate::mpm::passage;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -148,12 +149,45 @@ fn willed(fd: RawFd, text: &str) -> Option<Willed> {
 pub enum Word {
     /// It is an ostler, and understands this language.
     Hello,
-    /// Its children serve. Of the listeners, by their places, it uses these.
-    Ready(Vec<usize>),
+    /// Its children serve.
+    Ready {
+        /// Of the listeners, by their places, it uses these.
+        places: Vec<usize>,
+        /// They take over idle connections of the old master's children.
+        takes_over: bool,
+    },
     /// It is the master now.
     Taken,
     /// It will not be: one reason of perhaps several.
     Fault(String),
+}
+
+const READY: &str = "ready";
+const TAKES_OVER: &str = "ready-to-take-over";
+
+/// The ends of the pair over which children hand connections over, the receiving one first.
+pub const HAND_OVER: [HandOverEnd; 2] = [HandOverEnd::Receive, HandOverEnd::Send];
+
+/// One of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HandOverEnd {
+    /// Where children receive.
+    Receive,
+    /// Where they send.
+    Send,
+}
+
+impl HandOverEnd {
+    /// The name by which it is left. It holds the version of what travels there: a new master whose children would not
+    /// understand it does not know the name, and makes a pair of its own.
+    #[must_use]
+    pub fn name(self) -> String {
+        let end = match self {
+            Self::Receive => "receive",
+            Self::Send => "send",
+        };
+        format!("hand-over-{}-{end}", passage::VERSION)
+    }
 }
 
 /// What the old master says.
@@ -176,8 +210,9 @@ impl Word {
     pub fn encode(&self) -> Vec<u8> {
         let text = match self {
             Self::Hello => "hello".to_owned(),
-            Self::Ready(places) => {
-                places.iter().fold("ready".to_owned(), |text, place| format!("{text} {place}"))
+            Self::Ready { places, takes_over } => {
+                let word = if *takes_over { TAKES_OVER } else { READY };
+                places.iter().fold(word.to_owned(), |text, place| format!("{text} {place}"))
             }
             Self::Taken => "taken".to_owned(),
             Self::Fault(reason) => format!("fault {reason}"),
@@ -196,10 +231,10 @@ impl Word {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         Some(match word {
             "hello" if rest.is_empty() => Self::Hello,
-            "ready" => {
+            READY | TAKES_OVER => {
                 let places =
                     rest.split(' ').filter(|place| !place.is_empty()).map(|place| place.parse().ok());
-                Self::Ready(places.collect::<Option<_>>()?)
+                Self::Ready { places: places.collect::<Option<_>>()?, takes_over: word == TAKES_OVER }
             }
             "taken" if rest.is_empty() => Self::Taken,
             "fault" => Self::Fault(rest.to_owned()),
@@ -254,7 +289,7 @@ mod tests {
                 willed(7, "[::]:81", false, true, true),
                 willed(8, "[fe80::1%2]:82", false, false, true),
             ],
-            others: vec![("door".to_owned(), 11)],
+            others: vec![("hand-over-1-send".to_owned(), 11)],
         }
     }
 
@@ -264,7 +299,7 @@ mod tests {
         assert_eq!(
             text,
             "1 master=77 generation=4 begun=1000001,1700000000000000 words=9 stderr=3 listen=5,127.0.0.1:0 \
-             listen=6,[::]:80,any,both listen=7,[::]:81,both,managers listen=8,[fe80::1%2]:82,managers fd=11,door"
+             listen=6,[::]:80,any,both listen=7,[::]:81,both,managers listen=8,[fe80::1%2]:82,managers fd=11,hand-over-1-send"
         );
         assert_eq!(Bequest::parse(&text), Some(bequest()));
         let none = Bequest { listeners: Vec::new(), others: Vec::new(), ..bequest() };
@@ -286,9 +321,9 @@ mod tests {
             ("listen=5,127.0.0.1:0", "listen=5"),
             ("listen=5,127.0.0.1:0", "listen=5,localhost:0"),
             ("[::]:80,any,both", "[::]:80,both,any"),
-            ("fd=11,door", "fd=11"),
-            ("fd=11,door", "gift=11,door"),
-            ("fd=11,door", "fd=11,door "),
+            ("fd=11,hand", "fd=11;hand"),
+            ("fd=11,hand", "gift=11,hand"),
+            ("-send", "-send "),
         ] {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good);
@@ -301,8 +336,9 @@ mod tests {
     fn words_are_understood_and_nonsense_is_not() {
         for word in [
             Word::Hello,
-            Word::Ready(Vec::new()),
-            Word::Ready(vec![0, 12]),
+            Word::Ready { places: Vec::new(), takes_over: false },
+            Word::Ready { places: vec![0, 12], takes_over: false },
+            Word::Ready { places: vec![3], takes_over: true },
             Word::Taken,
             Word::Fault("ostler.conf:3:1: no such directive".to_owned()),
         ] {

@@ -665,9 +665,9 @@ impl Child {
         self.hand_over.as_ref().is_some_and(|over| over.is_open() || news.has(News::GO_OVER))
     }
 
-    /// Whether requests wait for a worker row here that could go to another child.
-    pub(super) fn has_unread(&self) -> bool {
-        self.event.as_ref().is_some_and(|event| event.rows.has_unread())
+    /// The connection whose request has waited longest for a worker row, of those that could go to another child.
+    pub(super) fn longest_unread(&self) -> Option<Aged> {
+        self.event.as_ref()?.rows.longest_unread()
     }
 
     /// Free worker rows of our siblings.

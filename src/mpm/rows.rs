@@ -105,10 +105,10 @@ impl Rows {
         self.lock().waiting.retain(|(other, _)| *other != who);
     }
 
-    /// Whether somebody waits of whose request nothing has been read.
+    /// Who has waited longest of those of whose requests nothing has been read.
     #[must_use]
-    pub fn has_unread(&self) -> bool {
-        self.is_full() && self.lock().waiting.iter().any(|(_, unread)| *unread)
+    pub fn longest_unread(&self) -> Option<Aged> {
+        if self.is_full() { self.first_unread(1).pop() } else { None }
     }
 
     /// The first `most` who wait and of whose requests nothing has been read; they stay in the line.
@@ -132,7 +132,7 @@ mod tests {
         assert!(last && rows.is_full());
         assert_eq!(rows.take(whos[1], false, |_| {}), None);
         assert_eq!(rows.take(whos[2], true, |_| {}), None);
-        assert!(rows.has_unread());
+        assert_eq!(rows.longest_unread(), Some(whos[2]));
         assert_eq!(rows.first_unread(5), [whos[2]]);
         assert_eq!(rows.give(row, &table, |_| {}), Freed::Granted { who: whos[1], queue: true });
         assert_eq!(table.take_grant(whos[1].index), Some(row.0));

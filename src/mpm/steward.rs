@@ -6,6 +6,7 @@
 
 use super::child::Child;
 use super::orders::{Heard, Heir, Order, Word};
+use super::tokens::Aged;
 use crate::clock::{Moment, Tick};
 use crate::log::line::cause;
 use crate::sys::poll::{self, Seen, Wish};
@@ -42,7 +43,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         polls: 0,
         quiet: 0,
         awake: true,
-        waited: false,
+        waited: None,
         said: 0,
         said_at: Moment(0),
         moved_at: child.read_clock(),
@@ -93,8 +94,8 @@ struct Steward {
     /// Looks since something was new.
     quiet: u32,
     awake: bool,
-    /// Requests waited for a worker row at the last look.
-    waited: bool,
+    /// Who had waited longest for a worker row at the last look.
+    waited: Option<Aged>,
     /// What the master was told last.
     said: u32,
     said_at: Moment,
@@ -179,11 +180,11 @@ impl Steward {
         self.polls = polls;
         let mut at_rest = true;
         if let Some(over) = &child.hand_over {
-            // Who waits at two looks waits for long enough to be better off elsewhere.
-            let waits = child.has_unread();
-            let vacancies = if waits && self.waited { child.vacancies() } else { 0 };
+            // Who waits at two looks has waited for long enough to be better off elsewhere.
+            let waits = child.longest_unread();
+            let vacancies = if waits.is_some() && self.waited == waits { child.vacancies() } else { 0 };
             self.waited = waits;
-            at_rest = !waits && !over.is_unfinished();
+            at_rest = waits.is_none() && !over.is_unfinished();
             if over.look(vacancies) {
                 child.nudge_leader();
             }

@@ -52,8 +52,9 @@ pub const TABLE: [Entry; 8] = [
         signal: Signal::SIGHUP,
         command: Command::Reload,
         sentence: "Reload gracefully: read and check the configuration, bind new addresses, open logs anew, \
-                   start a new generation of children; once it is ready, the old one finishes what it has. After \
-                   any fault the old one goes on as if nothing had been asked.",
+                   start a new generation of children; once it is ready, the old one finishes what it has, and \
+                   hands idle connections over as HandOver says. After any fault the old one goes on as if nothing \
+                   had been asked.",
     },
     Entry { signal: Signal::SIGUSR1, command: Command::Reload, sentence: "As HUP." },
     Entry {

@@ -12,6 +12,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// Most bytes of a file left behind that anybody would take for a number.
+const LONGEST: usize = 64;
+
 /// The file of a running master: this process.
 #[derive(Debug)]
 pub struct PidFile {
@@ -87,7 +90,12 @@ impl PidFile {
 
     fn write(&self) -> io::Result<()> {
         let text = format!("{}\n", std::process::id());
-        self.file.write_all_at(text.as_bytes(), 0)?;
+        // In one write over all that stands there, so that nobody reads our number and the rest of a longer one.
+        let before =
+            usize::try_from(self.file.metadata()?.len()).map_or(LONGEST, |length| length.min(LONGEST));
+        let mut bytes = text.clone().into_bytes();
+        bytes.resize(text.len().max(before), b'\n');
+        self.file.write_all_at(&bytes, 0)?;
         self.file.set_len(text.len() as u64)
     }
 

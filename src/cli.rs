@@ -90,7 +90,7 @@ pub struct Cli {
     #[arg(short = 'T')]
     no_document_root_check: bool,
 
-    /// Control the daemon of this configuration: start, stop, graceful-stop
+    /// Control the daemon of this configuration
     #[arg(short = 'k', value_name = "ORDER", value_enum)]
     order: Option<OrderWord>,
 
@@ -176,8 +176,7 @@ impl ValueEnum for MpmWord {
     }
 }
 
-/// What may stand behind `-k`. Those that this version lacks are known, so that they can be refused by a sentence
-/// and not as a spelling mistake.
+/// What may stand behind `-k`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum OrderWord {
     Start,
@@ -187,9 +186,7 @@ enum OrderWord {
     Graceful,
     #[value(hide = true)]
     Reload,
-    #[value(hide = true)]
     Upgrade,
-    #[value(hide = true)]
     Status,
 }
 
@@ -223,6 +220,10 @@ pub enum Wish {
         /// If it is to be started: stay in the foreground.
         foreground: bool,
     },
+    /// `-k upgrade`: have the running daemon of this configuration replaced by the program as it lies on the disk.
+    Upgrade(ConfigFile),
+    /// `-k status`: whether it runs, in a few lines.
+    Brief(ConfigFile),
     /// `ostler status`.
     Status(Board),
     /// `ostler demo`.
@@ -376,31 +377,13 @@ impl Cli {
             (Some(OrderWord::Restart | OrderWord::Graceful | OrderWord::Reload), Source::File(file)) => {
                 Wish::Reload { file, foreground }
             }
+            (Some(OrderWord::Upgrade), Source::File(file)) => Wish::Upgrade(file),
+            (Some(OrderWord::Status), Source::File(file)) => Wish::Brief(file),
             (_, source) => Wish::Start { source, foreground },
         })
     }
 
     fn refuse_what_we_have_not(&self) -> Result<(), clap::Error> {
-        match self.order {
-            None
-            | Some(
-                OrderWord::Start
-                | OrderWord::Stop
-                | OrderWord::GracefulStop
-                | OrderWord::Restart
-                | OrderWord::Graceful
-                | OrderWord::Reload,
-            ) => {}
-            Some(OrderWord::Upgrade) => {
-                return Err(refuse(
-                    "this version cannot upgrade a running daemon yet; use -k graceful-stop and start the new \
-                     program",
-                ));
-            }
-            Some(OrderWord::Status) => {
-                return Err(refuse("the status has a command of its own: ostler status"));
-            }
-        }
         if self.startup_level.is_some() {
             return Err(refuse(
                 "there is no -e: faults and warnings of the start always go to stderr, LogLevel rules what \
@@ -528,6 +511,8 @@ mod tests {
             ("-f x -k stop", Wish::Stop(file("x"))),
             ("-f x -k graceful-stop", Wish::Stop(file("x"))),
             ("-f x -k graceful", Wish::Reload { file: file("x"), foreground: false }),
+            ("-f x -k upgrade", Wish::Upgrade(file("x"))),
+            ("-f x -k status", Wish::Brief(file("x"))),
             ("-f x -k restart -X", Wish::Reload { file: file("x"), foreground: true }),
             ("-tfx", Wish::Check { source: Source::File(file("x")), hosts: false }),
             ("-tS -f x", Wish::Check { source: Source::File(file("x")), hosts: true }),
@@ -567,8 +552,6 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_refused_with_a_sentence() {
         for (line, part) in [
-            ("-k upgrade", "cannot upgrade"),
-            ("-k status", "ostler status"),
             ("-k halt", "invalid value 'halt'"),
             ("-e debug", "LogLevel"),
             ("-E /tmp/x", "2>FILE"),

@@ -5,15 +5,16 @@ use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading}
 use ostler::config::model::{Config, LogTarget, Mpm};
 use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
-use ostler::master::control::Reloaded;
+use ostler::master::control::{Answer, Ask};
 use ostler::master::error::cause;
-use ostler::master::{self, Reader, StartError, Startup, control};
-use ostler::scoreboard::snapshot::{Life, Snapshot};
+use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
+use ostler::scoreboard::snapshot::Snapshot;
+use ostler::status::brief::Verdict;
 use ostler::{status, sys};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The wish was understood and not granted.
@@ -29,6 +30,41 @@ enum Failure {
     Output(io::Error),
 }
 
+impl Failure {
+    /// On standard error.
+    fn tell(&self) {
+        tell(&match self {
+            Self::Faults(faults) => format!("{}\n", faults.render(true)),
+            // Some sentences have the daemon as their subject.
+            Self::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
+            Self::Sentence(sentence) => format!("ostler: {sentence}\n"),
+            Self::Output(error) => format!("ostler: cannot write: {error}\n"),
+        });
+    }
+
+    /// Line by line, for a log.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Faults(Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+            Self::Sentence(sentence) => sentence.lines().map(str::to_owned).collect(),
+            Self::Output(error) => vec![format!("cannot write: {error}")],
+        }
+    }
+}
+
+/// What this process was given at its start.
+struct Given {
+    invocation: Option<Invocation>,
+    heritage: Result<Heritage, StartError>,
+}
+
+impl Given {
+    /// Whether this is the new program of an upgrade.
+    fn follows(&self) -> bool {
+        self.heritage.as_ref().is_ok_and(|heritage| heritage.predecessor.is_some())
+    }
+}
+
 impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::Faults(faults)
@@ -38,8 +74,10 @@ impl From<Faults> for Failure {
 fn main() -> ExitCode {
     // Without /proc there is no room for titles, and nothing else is lost.
     let _ = sys::title::init_title();
+    // What this process was given is nobody else's, whatever it is asked for.
+    let mut given = Given { invocation: Invocation::of_this_process().ok(), heritage: Heritage::take() };
     let granted = match cli::parse(std::env::args_os()) {
-        Ok(wish) => grant(wish),
+        Ok(wish) => grant(wish, &mut given),
         Err(error) => {
             // Help goes to standard output, refusals to standard error; neither is worth a panic.
             let _ = error.print();
@@ -50,27 +88,30 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(&match failure {
-                Failure::Faults(faults) => format!("{}\n", faults.render(true)),
-                // Some sentences have the daemon as their subject.
-                Failure::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
-                Failure::Sentence(sentence) => format!("ostler: {sentence}\n"),
-                Failure::Output(error) => format!("ostler: cannot write: {error}\n"),
-            });
+            if let Ok(Heritage { predecessor: Some(predecessor), .. }) = &given.heritage {
+                // The old master tells everybody.
+                predecessor.failed(failure.lines().iter().map(String::as_str));
+                return ExitCode::from(FAILED);
+            }
+            failure.tell();
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn grant(wish: Wish) -> Result<ExitCode, Failure> {
+fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
     match wish {
+        // Whatever had the old master start is not to be done again.
+        Wish::Reload { file, foreground } if given.follows() => start(&Source::File(file), foreground, given),
         Wish::Tell(facts) => say(&facts.into_iter().map(answer).collect::<String>()),
         Wish::Check { source, hosts } => check(&source, hosts),
         Wish::PrintConfig(flags) => say(&reading::text(&flags)?),
-        Wish::Start { source, foreground } => start(&source, foreground),
+        Wish::Start { source, foreground } => start(&source, foreground, given),
         Wish::Stop(file) => stop(file),
-        Wish::Reload { file, foreground } => reload(file, foreground),
-        Wish::Status(board) => show_status(board),
+        Wish::Reload { file, foreground } => reload(file, foreground, given),
+        Wish::Upgrade(file) => upgrade(file),
+        Wish::Brief(file) => Ok(tell_briefly(file)),
+        Wish::Status(board) => Ok(show_status(board)),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
         }
@@ -117,7 +158,7 @@ fn known_here(config: &Config) -> Result<(), Failure> {
     }
 }
 
-fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
+fn start(source: &Source, foreground: bool, given: &mut Given) -> Result<ExitCode, Failure> {
     let loaded = read(source)?;
     let config_path = match source {
         Source::File(file) => Some(absolute(&file.path)),
@@ -125,12 +166,13 @@ fn start(source: &Source, foreground: bool) -> Result<ExitCode, Failure> {
     };
     // Where the error log is the terminal, the notes come by that road.
     let log = &loaded.config.log_targets[loaded.config.error_log.index()];
-    if *log != LogTarget::Stderr {
+    if *log != LogTarget::Stderr && !given.follows() {
         tell(&rendered(&loaded.notes));
     }
     // The daemon leaves the working directory that relative paths begin in.
     let again = source.absolute();
-    serve(loaded, config_path, foreground, None, Reader::new(move || reading::read(&again)))
+    let reader = Reader::new(move || reading::read(&again));
+    serve(loaded, config_path, foreground, None, reader, given)
 }
 
 /// Becomes the daemon, or starts it and returns.
@@ -140,9 +182,14 @@ fn serve(
     foreground: bool,
     greeting: Option<String>,
     reader: Reader,
+    given: &mut Given,
 ) -> Result<ExitCode, Failure> {
     let notes = loaded.notes.iter().map(ToString::to_string).collect();
-    let startup = Startup { config: loaded.config, config_path, foreground, notes, greeting, reader };
+    let heritage = std::mem::replace(&mut given.heritage, Ok(Heritage::default()));
+    let heritage = heritage.map_err(|error| Failure::Sentence(error.sentence()))?;
+    let invocation = given.invocation.take();
+    let config = loaded.config;
+    let startup = Startup { config, config_path, foreground, notes, greeting, reader, invocation, heritage };
     match master::run(startup) {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED))),
         // As httpd's -k start; who wants it in the foreground has not got what it asked for.
@@ -161,49 +208,130 @@ fn stop(file: ConfigFile) -> Result<ExitCode, Failure> {
 }
 
 /// `-k graceful` and `-k restart`. A configuration with a fault is refused before anybody is disturbed.
-fn reload(file: ConfigFile, foreground: bool) -> Result<ExitCode, Failure> {
+fn reload(file: ConfigFile, foreground: bool, given: &mut Given) -> Result<ExitCode, Failure> {
     let source = Source::File(file);
     let config = read(&source)?.config;
-    match control::reload(config.pid_file.as_deref(), config.scoreboard_file.as_deref()) {
-        Ok(Reloaded::Serving(text)) => say(&format!("{text}\n")),
-        Ok(Reloaded::Unseen(pid)) => say(&format!(
-            "ostler (pid {pid}) has been told to reload; its error log tells what comes of it\n"
-        )),
-        Ok(Reloaded::NoneRuns) => {
+    match ask(Ask::Reload, &config)? {
+        Answer::NoneRuns(_) => {
             say("ostler is not running, trying to start it\n")?;
-            start(&source, foreground)
+            start(&source, foreground, given)
         }
-        Err(error) => Err(Failure::Sentence(error.to_string())),
+        answer => say(&answered(Ask::Reload, &answer)),
     }
 }
 
-fn show_status(board: Board) -> Result<ExitCode, Failure> {
-    let path = match board {
-        Board::At(path) => path,
-        Board::Of(file) => {
-            let name = file.path.display().to_string();
-            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
-                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
-            })?
+/// `-k upgrade`. As a reload, but that nobody is started if nobody runs: then there is nothing to follow.
+fn upgrade(file: ConfigFile) -> Result<ExitCode, Failure> {
+    let config = read(&Source::File(file))?.config;
+    match ask(Ask::Upgrade, &config)? {
+        Answer::NoneRuns(path) => Err(Failure::Sentence(format!(
+            "ostler is not running: nobody holds {}; -k start starts it",
+            path.display()
+        ))),
+        answer => say(&answered(Ask::Upgrade, &answer)),
+    }
+}
+
+fn ask(what: Ask, config: &Config) -> Result<Answer, Failure> {
+    control::ask(what, config.pid_file.as_deref(), config.scoreboard_file.as_deref())
+        .map_err(|error| Failure::Sentence(error.to_string()))
+}
+
+fn answered(what: Ask, answer: &Answer) -> String {
+    match answer {
+        Answer::Serving(text) => format!("{text}\n"),
+        Answer::Unseen(pid) => {
+            format!("ostler (pid {pid}) has been told to {what}; its error log tells what comes of it\n")
+        }
+        Answer::NoneRuns(path) => format!("ostler is not running: nobody holds {}\n", path.display()),
+    }
+}
+
+/// The verdict as the exit code; what could not be told is told on standard error.
+fn verdict(told: Result<(String, Verdict), Failure>) -> ExitCode {
+    let (text, verdict) = match told {
+        Ok(told) => told,
+        Err(failure) => {
+            failure.tell();
+            return ExitCode::from(Verdict::Unreadable as u8);
         }
     };
-    if matches!(path.try_exists(), Ok(false)) {
-        return Err(Failure::Sentence(format!(
-            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file \
-             is elsewhere, which --scoreboard can name",
-            path.display()
-        )));
+    // Nobody reads it, and the exit code says enough.
+    let _ = say(&text);
+    ExitCode::from(verdict as u8)
+}
+
+/// `-k status`.
+fn tell_briefly(file: ConfigFile) -> ExitCode {
+    verdict(read_of_daemon(file).and_then(|config| {
+        let (pid_file, scoreboard) = (config.pid_file.as_deref(), config.scoreboard_file.as_deref());
+        let holder = match pid_file.map(control::master) {
+            Some(Ok(holder)) => holder,
+            Some(Err(error)) => {
+                return Err(Failure::Sentence(format!("cannot read PidFile: {}", cause(&error))));
+            }
+            None => None,
+        };
+        let none = || {
+            let places = pid_file.into_iter().chain(scoreboard).map(|path| path.display().to_string());
+            let places: Vec<String> = places.collect();
+            let places = if places.is_empty() { "it has neither".to_owned() } else { places.join(", ") };
+            format!("ostler is not running (looked at PidFile and ScoreBoardFile: {places})\n")
+        };
+        match (holder, scoreboard.map(|path| (path, path.try_exists()))) {
+            (None, Some((_, Ok(false))) | None) => Ok((none(), Verdict::Stopped)),
+            (Some(pid), None) => {
+                let text = format!("ostler (pid {pid}) is running; ScoreBoardFile none, so that is all\n");
+                Ok((text, Verdict::Serving))
+            }
+            (_, Some((path, _))) => {
+                let (snapshot, now) = look_at(path)?;
+                let verdict = Verdict::of(&snapshot, &now);
+                let first = if verdict == Verdict::Stopped { none() } else { String::new() };
+                Ok((first + &status::brief::brief(&snapshot, &now), verdict))
+            }
+        }
+    }))
+}
+
+/// `ostler status`.
+fn show_status(board: Board) -> ExitCode {
+    let path = match board {
+        Board::At(path) => Ok(path),
+        Board::Of(file) => {
+            let name = file.path.display().to_string();
+            read_of_daemon(file).and_then(|config| {
+                config.scoreboard_file.ok_or_else(|| {
+                    Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
+                })
+            })
+        }
+    };
+    match path {
+        Ok(path) if matches!(path.try_exists(), Ok(false)) => {
+            tell(&format!(
+                "ostler: there is no scoreboard at {}; either the daemon of this configuration has never run, or its \
+                 file is elsewhere, which --scoreboard can name\n",
+                path.display()
+            ));
+            ExitCode::from(Verdict::Stopped as u8)
+        }
+        path => verdict(path.and_then(|path| {
+            let (snapshot, now) = look_at(&path)?;
+            Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
+        })),
     }
-    let snapshot = Snapshot::read(&path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
+}
+
+/// The scoreboard at `path` as it is now.
+fn look_at(path: &Path) -> Result<(Snapshot, status::Now), Failure> {
+    let snapshot = Snapshot::read(path).map_err(|error| Failure::Sentence(with_cause(&error)))?;
     let now = status::Now {
         moment: sys::time::now(),
         wall_micros: sys::time::wall_micros(),
         zone: TimeZone::system(),
     };
-    say(&status::text::page(&snapshot, &now))?;
-    // Life that cannot be told from here, as from another container, is given the benefit of the doubt.
-    let runs = matches!(snapshot.life, Life::Running | Life::Unknown);
-    Ok(if runs { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok((snapshot, now))
 }
 
 fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
@@ -217,7 +345,9 @@ fn run_demo(mpm: Mpm, port: u16) -> Result<ExitCode, Failure> {
     let loaded = reading::without_a_file(demo::NAME, &text)?;
     let reader = Reader::new(move || reading::without_a_file(demo::NAME, &text));
     let greeting = demo::greeting(mpm, place, port, origin.address());
-    serve(loaded, None, true, Some(greeting), reader)
+    // With its origin and its port it is not a thing to be started beside itself.
+    let mut given = Given { invocation: None, heritage: Ok(Heritage::default()) };
+    serve(loaded, None, true, Some(greeting), reader, &mut given)
 }
 
 /// Reads the configuration for somebody who wants to serve or to check; where there is none and none was named,

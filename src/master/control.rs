@@ -1,4 +1,5 @@
-//! `-k stop`, `-k graceful` and their like: finding the running master, telling it, and waiting for the outcome.
+//! `-k stop`, `-k graceful`, `-k upgrade` and their like: finding the running master, telling it, and waiting for the
+//! outcome.
 //!
 //! The master is whoever holds the lock on the PidFile; the number written in it is for people and scripts.
 
@@ -6,7 +7,7 @@ use crate::ids::ChildPid;
 use crate::master::deaths::span;
 use crate::master::error::cause;
 use crate::master::pidfile;
-use crate::scoreboard::snapshot::Snapshot;
+use crate::scoreboard::snapshot::{Life, Snapshot};
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process;
 use crate::sys::signal::Signal;
@@ -24,15 +25,39 @@ const BEYOND: Duration = Duration::from_secs(15);
 const OUTCOME: Duration = Duration::from_secs(120);
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// What came of a reload.
+/// How long after the end of an old master the new one may take to say that it serves.
+const SUCCESSION: Duration = Duration::from_secs(10);
+
+/// How often the holder of a PidFile is looked for that names a living process, and the pause between two looks.
+const LOOKS: u32 = 20;
+
+/// What is asked of a master that goes on serving.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ask {
+    /// The new configuration.
+    Reload,
+    /// The new program.
+    Upgrade,
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reload => "reload",
+            Self::Upgrade => "upgrade",
+        })
+    }
+}
+
+/// What came of it.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Reloaded {
-    /// The new configuration is in force: `serving generation 5 (12 ms)`.
+pub enum Answer {
+    /// It is done: `serving generation 5 (12 ms)`.
     Serving(String),
     /// It has been asked for; without a scoreboard file nobody but the error log tells what came of it.
     Unseen(ChildPid),
-    /// Nobody runs.
-    NoneRuns,
+    /// Nobody runs: nobody holds this PidFile.
+    NoneRuns(PathBuf),
 }
 
 /// What came of it, to be printed.
@@ -74,16 +99,22 @@ pub enum ControlError {
     },
     /// It goes on with the old configuration.
     Refused {
+        /// What was asked.
+        ask: Ask,
         /// The first fault.
         fault: String,
     },
     /// It has ended meanwhile.
     Ended {
+        /// What was asked.
+        ask: Ask,
         /// The master.
         pid: ChildPid,
     },
-    /// It has not said what came of the reload.
+    /// It has not said what came of it.
     NoOutcome {
+        /// What was asked.
+        ask: Ask,
         /// The master.
         pid: ChildPid,
     },
@@ -99,24 +130,25 @@ pub enum ControlError {
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPidFile => {
-                f.write_str("the configuration names no PidFile, so the master cannot be found")
-            }
+            Self::NoPidFile => f.write_str(
+                "the configuration says PidFile none, so the master cannot be found; set PidFile, or signal the \
+                 master yourself (ostler status shows its number)",
+            ),
             Self::PidFile { path, source } => {
                 write!(f, "cannot read PidFile {}: {}", path.display(), cause(source))
             }
             Self::Signal { pid, source } => {
                 write!(f, "cannot signal ostler (pid {pid}): {}; run this as its owner", cause(source))
             }
-            Self::Refused { fault } => {
-                write!(f, "reload refused, the server goes on as before: {fault}; its error log has the rest")
+            Self::Refused { ask, fault } => {
+                write!(f, "{ask} refused, the server goes on as before: {fault}; its error log has the rest")
             }
-            Self::Ended { pid } => {
-                write!(f, "ostler (pid {pid}) has ended before the reload was done; its error log tells why")
+            Self::Ended { ask, pid } => {
+                write!(f, "ostler (pid {pid}) has ended before the {ask} was done; its error log tells why")
             }
-            Self::NoOutcome { pid } => write!(
+            Self::NoOutcome { ask, pid } => write!(
                 f,
-                "ostler (pid {pid}) has not finished the reload within {}; its error log tells whom it waits for",
+                "ostler (pid {pid}) has not finished the {ask} within {}; its error log tells whom it waits for",
                 span(OUTCOME)
             ),
             Self::StillThere { pid, waited } => write!(
@@ -151,37 +183,51 @@ pub fn stop(pid_file: Option<&Path>, patience: Option<Duration>) -> Result<Stopp
     }
 }
 
-/// Has the master that runs under `pid_file` reload, and waits for what comes of it, which is read from
+/// Has the master that runs under `pid_file` reload or upgrade, and waits for what comes of it, which is read from
 /// `scoreboard`. The configuration should have been checked before.
 ///
 /// # Errors
 /// If it cannot be found or signalled, or refuses.
-pub fn reload(pid_file: Option<&Path>, scoreboard: Option<&Path>) -> Result<Reloaded, ControlError> {
+pub fn ask(ask: Ask, pid_file: Option<&Path>, scoreboard: Option<&Path>) -> Result<Answer, ControlError> {
     let path = pid_file.ok_or(ControlError::NoPidFile)?;
     let asked = time::wall_micros();
-    let (pid, watched) = match tell(path, Signal::SIGHUP)? {
-        Told::Nobody => return Ok(Reloaded::NoneRuns),
-        Told::Gone(pid) => return Err(ControlError::Ended { pid }),
+    let signal = match ask {
+        Ask::Reload => Signal::SIGHUP,
+        Ask::Upgrade => Signal::SIGUSR2,
+    };
+    let (pid, watched) = match tell(path, signal)? {
+        Told::Nobody => return Ok(Answer::NoneRuns(path.to_owned())),
+        Told::Gone(pid) => return Err(ControlError::Ended { ask, pid }),
         Told::Master(pid, watched) => (pid, watched),
     };
-    let Some(scoreboard) = scoreboard else { return Ok(Reloaded::Unseen(pid)) };
-    let begun = time::now();
-    while time::now().micros_since(begun) < OUTCOME.as_micros() as u64 {
+    let Some(scoreboard) = scoreboard else { return Ok(Answer::Unseen(pid)) };
+    let mut limit = time::now().tick().after(OUTCOME);
+    let mut has_ended = false;
+    while time::now().tick() < limit {
         // The outcome carries the time at which its reload began: an older one was under way before we asked.
         let outcome = Snapshot::read(scoreboard).ok().and_then(|snapshot| snapshot.server.last_reload);
         if let Some(outcome) = outcome.filter(|outcome| outcome.wall >= asked) {
             return if outcome.done {
-                Ok(Reloaded::Serving(outcome.text))
+                Ok(Answer::Serving(outcome.text))
             } else {
-                Err(ControlError::Refused { fault: outcome.text })
+                Err(ControlError::Refused { ask, fault: outcome.text })
             };
         }
         let wish = Wish { fd: watched.as_fd(), read: true, write: false };
-        if poll::wait(&[wish], Some(GLANCE), &mut [Seen::default()]).is_ok_and(|count| count > 0) {
-            return Err(ControlError::Ended { pid });
+        let (wishes, mut seen) = ([wish], [Seen::default()]);
+        let open = usize::from(!has_ended);
+        if poll::wait(&wishes[..open], Some(GLANCE), &mut seen[..open]).is_ok_and(|count| count > 0) {
+            // An old master may be gone before the new one has written that it serves; and of the two files that the
+            // name meant during the last look, it may have been the old one.
+            has_ended = true;
+            limit = limit.min(time::now().tick().after(SUCCESSION));
+        }
+        let is_running = |snapshot: Snapshot| matches!(snapshot.life, Life::Running | Life::Unknown);
+        if has_ended && ask == Ask::Reload && !Snapshot::read(scoreboard).is_ok_and(is_running) {
+            break;
         }
     }
-    Err(ControlError::NoOutcome { pid })
+    Err(if has_ended { ControlError::Ended { ask, pid } } else { ControlError::NoOutcome { ask, pid } })
 }
 
 /// Whom a signal has reached.
@@ -196,8 +242,7 @@ enum Told {
 
 /// Signals the master that holds the lock on `path`, and nobody else.
 fn tell(path: &Path, signal: Signal) -> Result<Told, ControlError> {
-    let find =
-        || pidfile::master(path).map_err(|source| ControlError::PidFile { path: path.to_owned(), source });
+    let find = || master(path).map_err(|source| ControlError::PidFile { path: path.to_owned(), source });
     let Some(pid) = find()? else { return Ok(Told::Nobody) };
     let watched = match process::watch(pid) {
         Ok(watched) => watched,
@@ -213,6 +258,26 @@ fn tell(path: &Path, signal: Signal) -> Result<Told, ControlError> {
         Err(source) => Err(ControlError::Signal { pid, source }),
         Ok(()) => Ok(Told::Master(pid, watched)),
     }
+}
+
+/// The master that holds `path`. During an upgrade there is a moment in which the old one has given the lock up and the
+/// new one does not have it yet; so a file that names a living process is looked at again.
+///
+/// # Errors
+/// If it exists and cannot be read.
+pub fn master(path: &Path) -> io::Result<Option<ChildPid>> {
+    for _ in 0..LOOKS {
+        if let Some(pid) = pidfile::master(path)? {
+            return Ok(Some(pid));
+        }
+        let named = std::fs::read_to_string(path).ok();
+        let named = named.and_then(|text| text.trim().parse().ok()).and_then(ChildPid::new);
+        if !named.is_some_and(process::is_alive) {
+            return Ok(None);
+        }
+        let _ = poll::wait(&[], Some(GLANCE), &mut []);
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -250,6 +315,8 @@ mod tests {
     #[test]
     fn without_a_pid_file_it_says_so() {
         assert!(matches!(stop(None, None), Err(ControlError::NoPidFile)));
-        assert!(matches!(reload(None, None), Err(ControlError::NoPidFile)));
+        for what in [Ask::Reload, Ask::Upgrade] {
+            assert!(matches!(ask(what, None, None), Err(ControlError::NoPidFile)));
+        }
     }
 }

@@ -108,10 +108,18 @@ fn leave_terminal() -> io::Result<Side> {
     process::new_session()?;
     let side = process::split()?;
     if side == Side::Child {
-        std::env::set_current_dir("/")?;
-        fd::silence_standard_streams()?;
+        settle_down()?;
     }
     Ok(side)
+}
+
+/// What a daemon does once it has left the terminal: it keeps no directory and no stream of whoever started it.
+///
+/// # Errors
+/// If /dev/null cannot be opened.
+pub fn settle_down() -> io::Result<()> {
+    std::env::set_current_dir("/")?;
+    fd::silence_standard_streams()
 }
 
 fn hear(reader: &OwnedFd) -> Result<(), StartError> {

@@ -3,11 +3,13 @@
 
 use crate::ids::ChildPid;
 pub use crate::log::line::cause;
+use crate::master::bequest::VARIABLE;
 use crate::scoreboard::board::BoardError;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 /// Why the daemon does not start.
@@ -63,6 +65,27 @@ pub enum StartError {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// The service manager has passed a socket that no `Listen` asks for.
+    NotAsked {
+        /// Where it is bound.
+        address: SocketAddr,
+        /// Whether it takes clients of both families.
+        any_family: bool,
+    },
+    /// The service manager has passed something that cannot be listened on.
+    Passed {
+        /// The descriptor.
+        number: RawFd,
+        /// Its name, or nothing.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// What an old master is said to have left to this one is not so.
+    Heritage {
+        /// What is wrong.
+        what: &'static str,
     },
     /// RLIMIT_NOFILE is too small.
     Descriptors {
@@ -129,6 +152,21 @@ impl fmt::Display for StartError {
             Self::Accounts { directive, name, .. } => write!(f, "{directive} {name}: cannot look it up"),
             Self::Log { target, .. } => write!(f, "cannot open log {target}"),
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
+            Self::NotAsked { address, any_family } => {
+                let both = if *any_family { " (IPv4 too)" } else { "" };
+                write!(
+                    f,
+                    "the service manager has passed a socket on {address}{both} that no Listen asks for: clients \
+                     would connect there, and wait for ever"
+                )
+            }
+            Self::Passed { number, name, what } => {
+                let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
+                write!(f, "LISTEN_FDS: descriptor {number}{name} {what}")
+            }
+            Self::Heritage { what } => {
+                write!(f, "{VARIABLE}: {what}; only a master that is upgraded may set it")
+            }
             Self::Descriptors { limit, needed, whom } => {
                 write!(f, "RLIMIT_NOFILE is {limit}, but {whom} needs {needed} descriptors")
             }
@@ -155,6 +193,9 @@ impl Error for StartError {
             Self::Running { .. }
             | Self::Nobody { .. }
             | Self::NoGroup { .. }
+            | Self::NotAsked { .. }
+            | Self::Passed { .. }
+            | Self::Heritage { .. }
             | Self::Descriptors { .. }
             | Self::NoChild { .. }
             | Self::CalledOff { .. }
@@ -179,6 +220,10 @@ impl StartError {
                 AddrNotAvailable => "no interface of this machine has this address; correct Listen",
                 _ => return None,
             },
+            Self::NotAsked { address, .. } => {
+                return Some(format!("add Listen {address}, or take it out of the socket unit"));
+            }
+            Self::Passed { .. } => "correct the socket unit: ListenStream= with an address or a port",
             Self::Resolve { .. } => "correct the name, or write an address",
             Self::Nobody { directive, .. } => {
                 return Some(format!("create it, or correct {directive}"));
@@ -199,6 +244,7 @@ impl StartError {
             Self::Accounts { .. }
             | Self::Board(BoardError::Shape { .. })
             | Self::Running { .. }
+            | Self::Heritage { .. }
             | Self::System { .. }
             | Self::NoChild { .. }
             | Self::CalledOff { .. }

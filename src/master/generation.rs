@@ -86,6 +86,12 @@ impl Generation {
         }
     }
 
+    /// Whether its children hand connections between two requests over to each other.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.config.hand_over && self.config.mpm == Mpm::Event
+    }
+
     /// What the scoreboard's header tells of it.
     pub fn with_facts<T>(
         &self,
@@ -148,7 +154,8 @@ pub struct Retired {
     /// What its children have promised their clients: how long idle connections stay open.
     pub grace: Duration,
     /// Its log programs, as long as its children may write to them.
-    pub logs: Logs,
+    /// `None` if they are still those of the current generation, because the whole master leaves.
+    pub logs: Option<Logs>,
     /// Listeners that the one after it does not have; closed once nobody waits there.
     pub vanished: Listeners,
     /// How far it is.

@@ -15,19 +15,38 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+/// Who else holds a socket, and so whether it may be ended for everybody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Owner {
+    /// Nobody but this master and its children.
+    Us,
+    /// The master before this one, which may yet go on with it.
+    Predecessor,
+    /// The service manager, which passed it to us, keeps it, and passes it to the next one: we close it, and no more.
+    Manager,
+}
+
 /// One address that we listen on.
 #[derive(Debug)]
 pub struct Listener {
     /// Its place in `Config::listen`.
     pub id: ListenerId,
     /// The line that asked for it.
-    listen: Listen,
+    pub listen: Listen,
     /// An IPv6 wildcard that takes IPv4 clients too.
-    any_family: bool,
+    pub any_family: bool,
     /// The socket.
     pub fd: OwnedFd,
     /// Where it is really bound: with the port that the kernel chose, where the configuration said 0.
     pub address: SocketAddr,
+    /// Who else holds it.
+    pub owner: Owner,
+}
+
+impl Listener {
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.address == other.address && self.any_family == other.any_family
+    }
 }
 
 /// All addresses of a generation, in the order of the file.
@@ -46,8 +65,11 @@ impl Listeners {
     /// Binds every `Listen` of `config`, or none; takes a second descriptor of those that `open` holds for the same
     /// line already. What `open` holds stays as it is.
     ///
+    /// A socket of the service manager's that no line asks for is a fault, and not only closed: the manager keeps it
+    /// open, so that clients could still connect there and would wait for an answer for ever.
+    ///
     /// # Errors
-    /// For the first that cannot be bound; those bound before it are closed again.
+    /// For the first that cannot be bound; those bound before it are closed again. For one that nobody asked for.
     pub fn bind_beside(config: &Config, open: &[&Listener]) -> Result<Self, StartError> {
         let mut free: Vec<&Listener> = open.to_vec();
         let mut bind = |(index, listen): (usize, &Listen)| {
@@ -56,7 +78,7 @@ impl Listeners {
             let any_family = options.any_family;
             let same = |old: &&Listener| {
                 let is_there = old.listen == *listen || old.address == listen.address;
-                is_there && old.any_family == any_family
+                (is_there && old.any_family == any_family) || is_all_there_is(old, listen)
             };
             let known = free.iter().position(same).map(|place| free.swap_remove(place));
             let fd = match known {
@@ -68,10 +90,40 @@ impl Listeners {
                 // It listens; what it can't be given, a larger buffer say, it does without.
                 let _ = socket::adjust_listener(fd.as_fd(), &options);
             }
+            let owner = known.map_or(Owner::Us, |known| known.owner);
             let address = socket::local_address(fd.as_fd()).unwrap_or(listen.address);
-            Ok(Listener { id, listen: *listen, any_family, fd, address })
+            Ok(Listener { id, listen: *listen, any_family, fd, address, owner })
         };
-        config.listen.iter().enumerate().map(&mut bind).collect::<Result<_, _>>().map(Self)
+        let bound = config.listen.iter().enumerate().map(&mut bind).collect::<Result<_, _>>()?;
+        match free.iter().find(|listener| listener.owner == Owner::Manager) {
+            Some(Listener { address, any_family, .. }) => {
+                Err(StartError::NotAsked { address: *address, any_family: *any_family })
+            }
+            None => Ok(Self(bound)),
+        }
+    }
+
+    /// The places, in `others`, of those that are here too.
+    #[must_use]
+    pub fn places_among(&self, others: &[Listener]) -> Vec<usize> {
+        let is_here = |theirs: &Listener| self.0.iter().any(|mine| mine.is_same_as(theirs));
+        others.iter().enumerate().filter(|(_, theirs)| is_here(theirs)).map(|(place, _)| place).collect()
+    }
+
+    /// Those at these places, and the others.
+    #[must_use]
+    pub fn pick(self, places: &[usize]) -> (Self, Self) {
+        let (picked, others): (Vec<_>, Vec<_>) =
+            self.0.into_iter().enumerate().partition(|(place, _)| places.contains(place));
+        let listeners = |list: Vec<(usize, Listener)>| Self(list.into_iter().map(|(_, it)| it).collect());
+        (listeners(picked), listeners(others))
+    }
+
+    /// The master before this one has nothing to do with them any more.
+    pub fn take_possession(&mut self) {
+        for listener in self.0.iter_mut().filter(|listener| listener.owner == Owner::Predecessor) {
+            listener.owner = Owner::Us;
+        }
     }
 
     /// All of them.
@@ -83,11 +135,7 @@ impl Listeners {
     /// Those whose socket `other` has too, and those whose it has not.
     #[must_use]
     pub fn divide(self, other: &Self) -> (Self, Self) {
-        let is_kept = |mine: &Listener| {
-            let is_it =
-                |theirs: &Listener| theirs.address == mine.address && theirs.any_family == mine.any_family;
-            other.0.iter().any(is_it)
-        };
+        let is_kept = |mine: &Listener| other.0.iter().any(|theirs| theirs.is_same_as(mine));
         let (kept, gone) = self.0.into_iter().partition(is_kept);
         (Self(kept), Self(gone))
     }
@@ -138,19 +186,24 @@ impl Listeners {
     }
 
     /// Has the kernel drop new connections, in all processes that share the sockets; those under way are still
-    /// completed and can be accepted. Failing is no harm: what then comes in between is reset by the close.
+    /// completed and can be accepted. Failing is no harm: what then comes in between is reset by the close. Those that
+    /// somebody else holds too are left as they are.
     pub fn deafen(&self) {
-        for listener in &self.0 {
+        for listener in self.ours() {
             let _ = socket::drop_new_connections(listener.fd.as_fd());
         }
     }
 
     /// Ends the sockets for all processes that share them, so that a child that is stuck, or that looks at its
-    /// listeners only between requests, keeps no port.
+    /// listeners only between requests, keeps no port. Those that somebody else holds too are closed here only.
     pub fn shut(self) {
-        for listener in &self.0 {
+        for listener in self.ours() {
             let _ = socket::shut_listener(listener.fd.as_fd());
         }
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &Listener> {
+        self.0.iter().filter(|listener| listener.owner == Owner::Us)
     }
 
     /// Whether a connection waits to be accepted.
@@ -204,6 +257,16 @@ fn bind_address(address: &SocketAddr, options: ListenOptions, open: &[&Listener]
     let bound = socket::listen(address, &ListenOptions { beside: true, ..options });
     share(false);
     bound
+}
+
+/// Where there is no IPv6, the service manager's socket for a line that names no address is one of IPv4 alone, as ours
+/// would be.
+fn is_all_there_is(passed: &Listener, listen: &Listen) -> bool {
+    let all_of_ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.address.port()));
+    listen.any_family
+        && passed.owner == Owner::Manager
+        && passed.address == all_of_ipv4
+        && socket::has_ipv6().is_err_and(|error| is_without_ipv6(&error))
 }
 
 /// As httpd: an IPv6 wildcard takes IPv4 connections too, unless the file lists the IPv4 wildcard of the same

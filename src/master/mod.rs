@@ -1,10 +1,12 @@
 //! The parent: moves processes; one thread; reads nothing off the network.
 //!
 //! [`start`] opens what can be opened and becomes the master; [`supervisor`] is its loop, `upkeep` what it does
-//! in each turn, [`reload`] how one generation takes the place of another. Decided apart, as functions of numbers: [`policy`], [`pulse`], [`shutdown`], [`deaths`],
-//! [`backoff`], [`shortage`]. [`control`] is the other side: `-k stop`.
+//! in each turn, [`reload`] how one generation takes the place of another; `upgrade` and `succession` are the two
+//! sides of one master taking the place of another. Decided apart, as functions of numbers: [`policy`], [`pulse`],
+//! [`shutdown`], [`deaths`], [`backoff`], [`shortage`]. [`control`] is the other side: `-k stop`.
 
 pub mod backoff;
+pub mod bequest;
 pub mod boards;
 pub mod children;
 pub mod control;
@@ -12,8 +14,11 @@ pub mod deaths;
 pub mod detach;
 pub mod error;
 pub mod generation;
+pub mod heritage;
+pub mod invocation;
 pub mod listeners;
 pub mod logs;
+pub mod midwife;
 pub mod pidfile;
 pub mod policy;
 pub mod pulse;
@@ -25,10 +30,14 @@ pub mod shutdown;
 pub mod signals;
 pub mod spawn;
 pub mod start;
+mod succession;
 pub mod supervisor;
 mod tell;
+mod upgrade;
 mod upkeep;
 
 pub use error::StartError;
+pub use heritage::Heritage;
+pub use invocation::Invocation;
 pub use reload::Reader;
 pub use start::{Startup, run};

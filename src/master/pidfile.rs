@@ -12,6 +12,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// Most bytes of a file left behind that anybody would take for a number.
+const LONGEST: usize = 64;
+
 /// The file of a running master: this process.
 #[derive(Debug)]
 pub struct PidFile {
@@ -60,12 +63,40 @@ impl PidFile {
                 continue;
             }
             let left_behind = Some(read_all(&file)?).filter(|text| !text.is_empty());
-            let text = format!("{}\n", std::process::id());
-            file.write_all_at(text.as_bytes(), 0)?;
-            file.set_len(text.len() as u64)?;
             let file = Self { path: path.to_owned(), file };
+            file.write()?;
             return Ok(Taken::Ours { file, left_behind });
         }
+    }
+
+    /// Lets another process lock it. The number in it stays until that one writes its own.
+    ///
+    /// # Errors
+    /// None that Linux documents.
+    pub fn unlock(&self) -> io::Result<()> {
+        lock::unlock(self.file.as_fd())
+    }
+
+    /// Takes it back after [`PidFile::unlock`].
+    ///
+    /// # Errors
+    /// If another process has locked it, or it cannot be written.
+    pub fn lock_again(&self) -> io::Result<()> {
+        if !lock::try_lock(self.file.as_fd())? {
+            return Err(io::Error::other("another process has locked it"));
+        }
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let text = format!("{}\n", std::process::id());
+        // In one write over all that stands there, so that nobody reads our number and the rest of a longer one.
+        let before =
+            usize::try_from(self.file.metadata()?.len()).map_or(LONGEST, |length| length.min(LONGEST));
+        let mut bytes = text.clone().into_bytes();
+        bytes.resize(text.len().max(before), b'\n');
+        self.file.write_all_at(&bytes, 0)?;
+        self.file.set_len(text.len() as u64)
     }
 
     /// Removes the file, unless somebody has put another in its place; then unlocks.

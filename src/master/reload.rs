@@ -115,6 +115,10 @@ impl Master {
         let tick = now.tick();
         if self.reload.is_none() {
             let signal = self.wanted?;
+            if self.upgrade.is_some() {
+                // Its end wakes us; if it succeeds, the new master is told.
+                return None;
+            }
             if self.phase != Phase::Serving {
                 return Some(tick.after(SETTLE));
             }
@@ -377,16 +381,23 @@ impl Master {
             (Some(theirs), Some(ours)) => theirs.divide(ours).1,
             (theirs, _) => theirs.unwrap_or_default(),
         };
-        vanished.deafen();
-        let settled = if vanished.is_empty() { now } else { now.after(SETTLE) };
         let retired = Retired {
             number: gone.number,
             grace: gone.grace(timeout),
-            logs: gone.logs,
+            logs: Some(gone.logs),
             vanished,
-            step: Leaving::Settling(settled),
+            step: Leaving::Settling(now),
             deadline: timeout.map(|timeout| now.after(timeout)),
         };
+        self.let_go(retired, now);
+    }
+
+    /// The children of a generation, and the listeners that vanish with it, leave in good order.
+    pub(super) fn let_go(&mut self, mut retired: Retired, now: Tick) {
+        if !retired.vanished.is_empty() {
+            retired.vanished.deafen();
+            retired.step = Leaving::Settling(now.after(SETTLE));
+        }
         self.retired.push(retired);
         self.tend_retired(now);
     }

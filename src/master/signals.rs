@@ -52,14 +52,17 @@ pub const TABLE: [Entry; 8] = [
         signal: Signal::SIGHUP,
         command: Command::Reload,
         sentence: "Reload gracefully: read and check the configuration, bind new addresses, open logs anew, \
-                   start a new generation of children; once it is ready, the old one finishes what it has. After \
-                   any fault the old one goes on as if nothing had been asked.",
+                   start a new generation of children; once it is ready, the old one finishes what it has, and \
+                   hands idle connections over as HandOver says. After any fault the old one goes on as if nothing \
+                   had been asked.",
     },
     Entry { signal: Signal::SIGUSR1, command: Command::Reload, sentence: "As HUP." },
     Entry {
         signal: Signal::SIGUSR2,
         command: Command::Upgrade,
-        sentence: "Start the new binary on the same listeners: not built yet, logged and otherwise ignored.",
+        sentence: "Upgrade: start the program as it now lies on the disk, on the same listeners; once its children \
+                   serve, this master and its children finish what they have and end. After any fault they go on as \
+                   if nothing had been asked. Refused by process 1 of a container.",
     },
     Entry {
         signal: Signal::SIGCHLD,

@@ -1,11 +1,11 @@
 //! Forking one child: what it is given, what it must not keep, and its first steps.
 
 use crate::clock::Moment;
-use crate::config::model::Mpm;
 use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::boards::Boards;
 use crate::master::error::cause;
 use crate::master::generation::Generation;
+use crate::master::invocation::Invocation;
 use crate::master::reload::Reader;
 use crate::mpm::child::{self, Inheritance};
 use crate::mpm::orders::Orders;
@@ -66,6 +66,8 @@ pub struct Estate {
     pub config_path: Option<PathBuf>,
     /// How it is read.
     pub reader: Reader,
+    /// How the program was started; `None` if that cannot be repeated.
+    pub invocation: Option<Invocation>,
 }
 
 impl Estate {
@@ -92,9 +94,8 @@ impl Estate {
         let listeners = listeners.for_child()?;
         let (orders, orders_of_child) = socket::pair()?;
         let config = &generation.config;
-        let hands_over = config.hand_over && config.mpm == Mpm::Event;
         let (receive, send) = &self.hand_over;
-        let hand_over = hands_over.then(|| Ok((receive.try_clone()?, send.try_clone()?)));
+        let hand_over = generation.hands_over().then(|| Ok((receive.try_clone()?, send.try_clone()?)));
         let hand_over = hand_over.transpose().map_err(ForkError::System)?;
         let loan = Loan {
             generation: generation.number,

@@ -7,15 +7,18 @@
 use crate::clock::Tick;
 use crate::config::model::{Config, Mpm};
 use crate::log::line::Module;
+use crate::master::bequest::HAND_OVER;
 use crate::master::boards::Boards;
 use crate::master::detach::{self, Place, Report};
 use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation};
-use crate::master::listeners::Listeners;
+use crate::master::heritage::{Heritage, Predecessor};
+use crate::master::invocation::Invocation;
+use crate::master::listeners::{Listener, Listeners};
 use crate::master::logs::Logs;
 use crate::master::pidfile::{self, PidFile, Taken};
 use crate::master::reload::Reader;
-use crate::master::resolve;
+use crate::master::resolve::{self, Descent};
 use crate::master::signals;
 use crate::master::spawn::Estate;
 use crate::master::supervisor::Master;
@@ -25,6 +28,8 @@ use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
 use crate::sys::{fd, process, signal, socket, time, title};
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +55,10 @@ pub struct Startup {
     pub greeting: Option<String>,
     /// Reads and checks the configuration once more, for a reload, as it was read for the start.
     pub reader: Reader,
+    /// How the program was started, for an upgrade; `None` if that cannot be repeated.
+    pub invocation: Option<Invocation>,
+    /// What it was given beside its arguments.
+    pub heritage: Heritage,
 }
 
 /// Starts the daemon. In the foreground it returns when the daemon has stopped, with its exit code; otherwise
@@ -58,19 +67,30 @@ pub struct Startup {
 /// # Errors
 /// If it does not start. Nothing is left behind then.
 pub fn run(startup: Startup) -> Result<i32, StartError> {
-    let Startup { mut config, config_path, foreground, notes, greeting, reader } = startup;
+    let Startup { config, config_path, foreground, notes, greeting, reader, invocation, heritage } = startup;
     let fault = |source| StartError::System { what: "prepare the standard streams", source };
     fd::ensure_standard_streams().map_err(fault)?;
-    refuse_a_second_start(&config)?;
-    let descriptors = enough_descriptors(&config)?;
-    resolve::backends(&mut config)?;
-    let descent = resolve::identity(&config, privilege::is_root())?;
-    // The time zone is read from its file once; children may not be able to.
-    crate::log::prepare();
-    let logs = Logs::open(&config)?;
-    let listeners = Listeners::bind(&config)?;
+    let Heritage { listeners: inherited, mut predecessor } = heritage;
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.settle_standard_error();
+    } else {
+        refuse_a_second_start(&config)?;
+    }
+    let (found, descriptors) = match Found::of(config, &inherited) {
+        Ok(found) => found,
+        Err(error) => return refuse(error, &mut Report::default(), predecessor.as_ref(), None),
+    };
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.kept = found.listeners.places_among(&inherited);
+    }
+    drop(inherited);
+    let Found { config, descent, logs, listeners } = found;
     let report = if foreground {
         Report::to_terminal(greeting)
+    } else if predecessor.is_some() {
+        // It is where the old one was, and that had left the terminal.
+        detach::settle_down().map_err(fault)?;
+        Report::default()
     } else {
         match detach::detach()? {
             Place::Launcher(outcome) => return outcome.map(|()| 0),
@@ -78,8 +98,8 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
         }
     };
     let now: Tick = time::now().tick();
-    let generation =
-        Generation::new(generation::FIRST, Arc::new(config), listeners, logs, descent.identity, now);
+    let number = predecessor.as_ref().map_or(generation::FIRST, |predecessor| predecessor.generation);
+    let generation = Generation::new(number, Arc::new(config), listeners, logs, descent.identity, now);
     let log = &generation.log;
     for note in &notes {
         slog::warn!(log, "{note}"; "module" => Module::Config.name());
@@ -88,7 +108,30 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
         slog::warn!(log, "{note}"; "module" => Module::Unixd.name());
     }
     slog::debug!(log, "RLIMIT_NOFILE is {descriptors}");
-    Home { generation, config_path, reader }.serve(report)
+    Home { generation, config_path, reader, invocation, predecessor, foreground }.serve(report)
+}
+
+/// What the start needs of the machine.
+struct Found {
+    config: Config,
+    descent: Descent,
+    logs: Logs,
+    listeners: Listeners,
+}
+
+impl Found {
+    /// Looks up, opens and binds, and raises the limit on descriptors to what is given back too.
+    fn of(mut config: Config, inherited: &[Listener]) -> Result<(Self, u64), StartError> {
+        let descriptors = enough_descriptors(&config)?;
+        resolve::backends(&mut config)?;
+        let descent = resolve::identity(&config, privilege::is_root())?;
+        // The time zone is read from its file once; children may not be able to.
+        crate::log::prepare();
+        let logs = Logs::open(&config)?;
+        let open: Vec<&Listener> = inherited.iter().collect();
+        let listeners = Listeners::bind_beside(&config, &open)?;
+        Ok((Self { config, descent, logs, listeners }, descriptors))
+    }
 }
 
 /// What has been found, opened and bound, for the process that stays.
@@ -96,11 +139,15 @@ struct Home {
     generation: Generation,
     config_path: Option<PathBuf>,
     reader: Reader,
+    invocation: Option<Invocation>,
+    predecessor: Option<Predecessor>,
+    foreground: bool,
 }
 
 impl Home {
     /// Becomes the master.
-    fn serve(self, mut report: Report) -> Result<i32, StartError> {
+    fn serve(mut self, mut report: Report) -> Result<i32, StartError> {
+        let hand_over = self.hand_over();
         let Generation { logs, config, log, .. } = &self.generation;
         let apart = logs.error_log_apart(config).is_some();
         let log = log.clone();
@@ -110,21 +157,31 @@ impl Home {
             Ok(signals) => signals,
             Err(source) => {
                 let error = StartError::System { what: "watch for signals", source };
-                return refuse(error, &mut report, apart.then_some(&log));
+                return refuse(error, &mut report, self.predecessor.as_ref(), apart.then_some(&log));
             }
         };
-        let pid_file = match self.take_pid_file() {
+        let hand_over = match hand_over {
+            Ok(hand_over) => hand_over,
+            Err(source) => {
+                let error = StartError::System { what: "make a pair of sockets", source };
+                return refuse(error, &mut report, self.predecessor.as_ref(), apart.then_some(&log));
+            }
+        };
+        // Over an upgrade it is the old master's until the children of this one serve.
+        let taken =
+            if self.predecessor.is_some() { Ok(None) } else { take_pid_file(&self.generation, false) };
+        let pid_file = match taken {
             Ok(pid_file) => pid_file,
-            Err(error) => return refuse(error, &mut report, apart.then_some(&log)),
+            Err(error) => return refuse(error, &mut report, None, apart.then_some(&log)),
         };
         let board = match self.make_board() {
             Ok(board) => board,
             Err(error) => {
                 pid_file.into_iter().for_each(PidFile::remove);
-                return refuse(error, &mut report, apart.then_some(&log));
+                return refuse(error, &mut report, self.predecessor.as_ref(), apart.then_some(&log));
             }
         };
-        let captive_stderr = report.is_awaited();
+        let captive_stderr = !self.foreground;
         if captive_stderr
             && let Some(errors) = logs.error_log_apart(config)
             && let Err(error) = fd::redirect_standard_error(errors)
@@ -133,13 +190,12 @@ impl Home {
             // written there from now on (a panic) belongs into the log, and all faults are reported.
             slog::warn!(log, "standard error stays where it was: {}", cause(&error));
         }
-        let Self { mut generation, config_path, reader } = self;
+        let predecessor = self.predecessor.take();
+        let Self { mut generation, config_path, reader, invocation, .. } = self;
         title::set_title(&generation.title(config_path.as_deref()));
         signal::ignore_write_faults();
-        let counted = generation::FIRST;
+        let counted = generation.number;
         let board = Boards::new(board);
-        let hand_over =
-            socket::pair().map_err(|source| StartError::System { what: "make a pair of sockets", source })?;
         let estate = Estate {
             board,
             counted,
@@ -149,28 +205,21 @@ impl Home {
             captive_stderr,
             config_path,
             reader,
+            invocation,
         };
         generation.begun = time::now().tick();
-        Master::new(estate, generation, pid_file, report, signals)?.run()
+        Master::new(estate, generation, pid_file, report, predecessor, signals)?.run()
     }
 
-    fn take_pid_file(&self) -> Result<Option<PidFile>, StartError> {
-        let Some(path) = &self.generation.config.pid_file else { return Ok(None) };
-        make_run_directory(path);
-        let taken =
-            PidFile::take(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?;
-        match taken {
-            Taken::Ours { file, left_behind } => {
-                if let Some(old) = left_behind {
-                    slog::warn!(
-                        self.generation.log,
-                        "PidFile {} is left over from {old}: that one did not stop in good order",
-                        path.display()
-                    );
-                }
-                Ok(Some(file))
+    /// Over which children hand connections over: the old master's, if its children and ours understand each other.
+    fn hand_over(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let Some(predecessor) = &mut self.predecessor else { return socket::pair() };
+        match HAND_OVER.map(|end| predecessor.heirloom(&end.name())) {
+            [Some(receive), Some(send)] => {
+                predecessor.takes_over = self.generation.hands_over();
+                Ok((receive, send))
             }
-            Taken::Held(holder) => Err(running(holder, path)),
+            _ => socket::pair(),
         }
     }
 
@@ -184,18 +233,50 @@ impl Home {
         let (now, wall_micros) = (time::now(), time::wall_micros());
         let birth = Birth { pid: std::process::id(), now, wall_micros };
         let path = config.scoreboard_file.as_deref();
-        let create = |facts: &Facts<'_>| Board::create(path, &shape, &birth, facts);
+        // Over an upgrade the name is the old master's, too.
+        let make = if self.predecessor.is_some() { Board::prepare } else { Board::create };
+        let create = |facts: &Facts<'_>| make(path, &shape, &birth, facts);
         let board = self.generation.with_facts(self.config_path.as_deref(), wall_micros, create);
         let mut board = board.map_err(StartError::Board)?;
-        board.set_backends(generation::FIRST, config.backends.iter().map(|backend| backend.url.as_str()));
+        board
+            .set_backends(self.generation.number, config.backends.iter().map(|backend| backend.url.as_str()));
         Ok(board)
     }
 }
 
-/// Tells everybody who should know that there will be no daemon. The launching process prints what it is told;
-/// in the foreground `main` prints what it is given.
-fn refuse(error: StartError, report: &mut Report, log: Option<&slog::Logger>) -> Result<i32, StartError> {
+/// Locks and writes the PidFile, if there is to be one. What stands in it is no leftover if it was `handed` over.
+pub(super) fn take_pid_file(generation: &Generation, handed: bool) -> Result<Option<PidFile>, StartError> {
+    let Some(path) = &generation.config.pid_file else { return Ok(None) };
+    make_run_directory(path);
+    let taken = PidFile::take(path).map_err(|source| StartError::PidFile { path: path.clone(), source })?;
+    match taken {
+        Taken::Ours { file, left_behind } => {
+            if let Some(old) = left_behind.filter(|_| !handed) {
+                slog::warn!(
+                    generation.log,
+                    "PidFile {} is left over from {old}: that one did not stop in good order",
+                    path.display()
+                );
+            }
+            Ok(Some(file))
+        }
+        Taken::Held(holder) => Err(running(holder, path)),
+    }
+}
+
+/// Tells everybody who should know that there will be no daemon. The launching process prints what it is told, the old
+/// master logs it; in the foreground `main` prints what it is given.
+fn refuse(
+    error: StartError,
+    report: &mut Report,
+    predecessor: Option<&Predecessor>,
+    log: Option<&slog::Logger>,
+) -> Result<i32, StartError> {
     let sentence = error.sentence();
+    if let Some(predecessor) = predecessor {
+        predecessor.failed([sentence.as_str()]);
+        return Ok(1);
+    }
     if let Some(log) = log {
         slog::crit!(log, "{sentence}");
     }

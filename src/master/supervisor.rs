@@ -16,6 +16,7 @@ use crate::master::deaths::{self, Meaning, Obituary, span};
 use crate::master::detach::Report;
 use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation, Retired};
+use crate::master::heritage::Predecessor;
 use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::pidfile::PidFile;
@@ -25,7 +26,8 @@ use crate::master::shortage::Shortage;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
-use crate::mpm::orders::{Heard, Heir, Order, Word};
+use crate::master::upgrade::{Successor, Upgrade};
+use crate::mpm::orders::{Heard, Order, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::{Signal, SignalPipe};
@@ -68,6 +70,8 @@ pub(super) enum Phase {
     },
     /// One has; the others may follow.
     Gathering,
+    /// They have, and the old master, whose place this one is to take, has been told so.
+    Following,
     /// We have said that we serve.
     Serving,
 }
@@ -93,6 +97,13 @@ pub struct Master {
     pub(super) wanted: Option<&'static str>,
     /// Whether it has been told that this one waits.
     pub(super) said_waiting: bool,
+    pub(super) upgrade: Option<Upgrade>,
+    /// The signal that asked for another upgrade.
+    pub(super) wanted_upgrade: Option<&'static str>,
+    /// The master that has taken this one's place.
+    pub(super) successor: Option<Successor>,
+    /// The master whose place this one is to take.
+    pub(super) predecessor: Option<Predecessor>,
     pub(super) children: Children,
     pub(super) poll: Poll,
     signals: SignalPipe,
@@ -104,10 +115,10 @@ pub struct Master {
     pub(super) no_start: Shortage,
     pub(super) phase: Phase,
     pub(super) stop: Option<Stop>,
-    pid_file: Option<PidFile>,
+    pub(super) pid_file: Option<PidFile>,
     report: Report,
     /// Why the start has failed.
-    failure: Option<StartError>,
+    pub(super) failure: Option<StartError>,
     /// Whether a child had more to say than was heard.
     unheard: bool,
 }
@@ -122,13 +133,14 @@ impl Master {
         generation: Generation,
         pid_file: Option<PidFile>,
         report: Report,
+        predecessor: Option<Predecessor>,
         mut signals: SignalPipe,
     ) -> Result<Self, StartError> {
         let fault = |source| StartError::System { what: "watch for signals", source };
         let poll = Poll::new().map_err(fault)?;
         poll.registry().register(signals.source(), SIGNALS, Interest::READABLE).map_err(fault)?;
         let slots = estate.board.shape().slots();
-        Ok(Self {
+        let master = Self {
             estate,
             numbers: generation.number,
             generation,
@@ -136,6 +148,10 @@ impl Master {
             reload: None,
             wanted: None,
             said_waiting: false,
+            upgrade: None,
+            wanted_upgrade: None,
+            successor: None,
+            predecessor,
             children: Children::new(slots),
             poll,
             signals,
@@ -152,7 +168,9 @@ impl Master {
             report,
             failure: None,
             unheard: false,
-        })
+        };
+        master.watch_predecessor().map_err(fault)?;
+        Ok(master)
     }
 
     /// Runs until it is told to stop and has no child left. Returns the exit code.
@@ -183,6 +201,7 @@ impl Master {
                 self.children.iter_mut().for_each(|(_, child)| child.pulse.pardon(now));
             }
             self.hear(&events, now);
+            self.heed_predecessor(now);
             self.obey(now);
             self.reap(now);
         }
@@ -274,19 +293,18 @@ impl Master {
     /// Carries out the signals that have come.
     fn obey(&mut self, now: Tick) {
         for signal in self.signals.pending() {
-            let generation = self.generation.number;
             match signals::command(signal) {
                 Some(Command::Stop) => self.begin_stop(signal, false, now),
                 Some(Command::GracefulStop) => self.begin_stop(signal, true, now),
+                Some(Command::Reload | Command::Upgrade) if self.has_left() => {
+                    let successor = self.successor.as_ref().map(ToString::to_string).unwrap_or_default();
+                    warn!(self.estate.log, "caught {}, but {successor} serves here now", signal.as_str());
+                }
                 // One that comes while another is under way is carried out after it; many are one.
                 Some(Command::Reload) if self.stop.is_none() => self.wanted = Some(signal.as_str()),
-                Some(Command::Upgrade) => warn!(
-                    self.estate.log,
-                    "{}: upgrade is not built yet, still serving generation {generation}",
-                    signal.as_str()
-                ),
+                Some(Command::Upgrade) if self.stop.is_none() => self.wanted_upgrade = Some(signal.as_str()),
                 // Each turn of the loop reaps anyway.
-                Some(Command::Reap | Command::Reload) | None => {}
+                Some(Command::Reap | Command::Reload | Command::Upgrade) | None => {}
             }
         }
     }
@@ -313,6 +331,9 @@ impl Master {
         let Some((slot, child)) = self.children.remove(pid) else {
             if let Some(reload) = &mut self.reload {
                 reload.reaped(pid);
+            }
+            if self.upgrade.as_mut().is_some_and(|upgrade| upgrade.reaped(pid)) {
+                return;
             }
             let mut logs = self.all_logs();
             if let Some(line) = logs.iter_mut().find_map(|logs| logs.reaped(pid, death, now)) {
@@ -433,10 +454,18 @@ impl Master {
             }
             return;
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // One that is all but the master is the master.
+        self.succeed();
         self.call_off_reload(now);
-        let is_starting = matches!(self.phase, Phase::Starting { .. });
-        if is_starting || (self.phase == Phase::Gathering && self.report.is_awaited()) {
+        self.call_off_upgrade(now);
+        if self.successor.is_none() && self.predecessor.is_none() {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        }
+        let is_starting = matches!(self.phase, Phase::Starting { .. } | Phase::Following);
+        if is_starting
+            || self.predecessor.is_some()
+            || (self.phase == Phase::Gathering && self.report.is_awaited())
+        {
             self.fail(StartError::CalledOff { signal: name }, now);
         } else if graceful {
             let timeout = self.generation.config.graceful_shutdown_timeout;
@@ -460,7 +489,11 @@ impl Master {
     /// The start has failed: whoever waits hears why, and what there is of it stops.
     pub(super) fn fail(&mut self, failure: StartError, now: Tick) {
         if self.failure.is_none() {
+            let called_off = self.is_called_off(&failure);
             self.failure = Some(failure);
+            if called_off {
+                return;
+            }
             self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
             self.insist();
         }
@@ -478,7 +511,7 @@ impl Master {
         match stop.ladder.step(now) {
             Some(Rung::Ask) => {
                 let grace = self.generation.grace_within(stop.ladder.left(now));
-                self.disinherit(Heir::Nobody, grace);
+                self.disinherit(self.heir(Why::Stop), grace);
                 for slot in self.slots(Child::is_active) {
                     self.drain(slot, Why::Stop, now);
                 }
@@ -537,7 +570,7 @@ impl Master {
     /// The logs of all generations.
     pub(super) fn all_logs(&mut self) -> Vec<&mut Logs> {
         let next = self.reload.as_mut().and_then(Reload::next_mut).map(|next| &mut next.logs);
-        let retired = self.retired.iter_mut().map(|retired| &mut retired.logs);
+        let retired = self.retired.iter_mut().filter_map(|retired| retired.logs.as_mut());
         retired.chain([&mut self.generation.logs]).chain(next).collect()
     }
 
@@ -556,13 +589,15 @@ impl Master {
         if (starting > 0 || self.generation.initial > 0) && now < patience {
             return Some(patience);
         }
+        if self.is_announced_to_predecessor() {
+            return None;
+        }
         self.phase = Phase::Serving;
         let config = &self.generation.config;
         let (mpm, log) = (config.mpm, &self.estate.log);
         let addresses = self.generation.listeners.as_ref().map(|listeners| listeners.addresses());
         let addresses = addresses.unwrap_or_default();
-        let ready = self.children.count(|child| child.stage == Stage::Ready);
-        let shape = generation::shape(mpm, &config.limits, ready);
+        let shape = generation::shape(mpm, &config.limits, self.ready());
         let name = format!("ostler/{} ({})", env!("CARGO_PKG_VERSION"), mpm.name());
         notice(log, &format!("{name} configured -- resuming normal operations"));
         notice(log, &format!("{name} serving on {addresses}; {shape}"));
@@ -573,6 +608,11 @@ impl Master {
             warn!(log, "cannot tell the service manager that we are ready: {}", cause(&error));
         }
         None
+    }
+
+    /// How many children are ready.
+    pub(super) fn ready(&self) -> u32 {
+        self.children.count(|child| child.stage == Stage::Ready)
     }
 
     /// Fails the start if nobody has got ready in time. Returns when to look again.
@@ -587,8 +627,19 @@ impl Master {
         None
     }
 
+    /// Whether another master has taken the place of this one, and this one need not even tell it anything.
+    fn has_left(&self) -> bool {
+        self.successor.is_some() && self.upgrade.is_none()
+    }
+
     /// The exit code, once there is nothing left to do.
     fn ended(&self) -> Option<i32> {
+        if self.failure.is_some() && self.predecessor.is_some() {
+            return Some(1);
+        }
+        if self.has_left() && self.children.is_empty() {
+            return Some(0);
+        }
         let stop = self.stop.as_ref()?;
         if self.children.is_empty() {
             return Some(0);
@@ -602,6 +653,10 @@ impl Master {
         if let Some(file) = self.pid_file.take() {
             file.remove();
         }
+        if self.failure.is_some() && self.predecessor.is_some() {
+            // The old master has been told, and tells everybody.
+            return Ok(code);
+        }
         if let Some(failure) = self.failure.take() {
             let sentence = failure.sentence();
             if self.generation.logs.error_log_apart(&self.generation.config).is_some() {
@@ -614,10 +669,14 @@ impl Master {
             return Err(failure);
         }
         let lived = span(Moment(now).tick().until(self.generation.begun));
-        notice(
-            &self.estate.log,
-            &format!("stopped; generation {} had served for {lived}", self.generation.number),
-        );
+        let number = self.generation.number;
+        let line = match &self.successor {
+            Some(successor) => {
+                format!("generation {number} is gone, which had served for {lived}; {successor} serves")
+            }
+            None => format!("stopped; generation {number} had served for {lived}"),
+        };
+        notice(&self.estate.log, &line);
         Ok(code)
     }
 }

@@ -1,7 +1,6 @@
 //! What the master tells its children: orders, and to those that do not hear, SIGKILL.
 
 use crate::clock::Tick;
-use crate::config::model::Mpm;
 use crate::ids::SlotIndex;
 use crate::master::children::{Child, Stage, Why};
 use crate::master::deaths;
@@ -57,12 +56,12 @@ impl Master {
 
     /// Who takes over from a child that leaves for this reason.
     pub(super) fn heir(&self, why: Why) -> Heir {
-        let config = &self.generation.config;
-        match why {
-            Why::Stop => Heir::Nobody,
-            _ if config.hand_over && config.mpm == Mpm::Event => Heir::TakesOver,
-            _ => Heir::Accepts,
-        }
+        let takes_over = match (&self.successor, why) {
+            (Some(successor), _) => successor.takes_over,
+            (None, Why::Stop) => return Heir::Nobody,
+            (None, _) => self.generation.hands_over(),
+        };
+        if takes_over { Heir::TakesOver } else { Heir::Accepts }
     }
 
     /// Tells the children that leave already that nobody takes over their connections any more.

@@ -34,9 +34,19 @@ impl Master {
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
             return earliest([programs, pulses, unsent, rung]);
         }
+        if self.successor.is_some() {
+            let retired = self.tend_retired(tick);
+            let upgrade = self.tend_upgrade(now);
+            let glance = (!self.children.is_empty()).then(|| tick.after(GLANCE));
+            return earliest([programs, pulses, retired, upgrade, glance]);
+        }
         // In this order: a reload may wait for a generation to be gone.
         let retired = self.tend_retired(tick);
         let reload = self.tend_reload(now);
+        let upgrade = self.tend_upgrade(now);
+        if self.successor.is_some() {
+            return tick;
+        }
         let growth = self.grow_and_shrink(now);
         let relief = self.tell_of_relief(tick);
         let start = self.watch_start(tick);
@@ -44,7 +54,19 @@ impl Master {
         let is_working =
             |(slot, child): (SlotIndex, &Child)| child.is_leaving() || self.estate.board.busy(slot) > 0;
         let glance = self.children.iter().any(is_working).then(|| tick.after(GLANCE));
-        earliest([programs, pulses, unsent, reload, retired, growth, relief, start, announcement, glance])
+        earliest([
+            programs,
+            pulses,
+            unsent,
+            reload,
+            upgrade,
+            retired,
+            growth,
+            relief,
+            start,
+            announcement,
+            glance,
+        ])
     }
 
     fn keep_programs(&mut self, now: Tick) -> Option<Tick> {

@@ -417,10 +417,18 @@ impl Board {
     pub fn set_reload(&self, outcome: &ReloadOutcome<'_>, now: Moment) {
         let header = self.header;
         write_under(&header.sequence, || {
-            let (number, counter) =
-                if outcome.done { (1, &header.config_reads) } else { (2, &header.reloads_refused) };
+            let counter = if outcome.done { &header.config_reads } else { &header.reloads_refused };
             counter.store(counter.load(Relaxed).saturating_add(1), Relaxed);
-            header.reload_outcome.store(number, Relaxed);
+        });
+        self.set_upgraded(outcome, now);
+    }
+
+    /// Tells what came of an upgrade: as [`Board::set_reload`], but that the reading of the configuration is counted
+    /// already.
+    pub fn set_upgraded(&self, outcome: &ReloadOutcome<'_>, now: Moment) {
+        let header = self.header;
+        write_under(&header.sequence, || {
+            header.reload_outcome.store(if outcome.done { 1 } else { 2 }, Relaxed);
             header.reload_wall.store(outcome.wall_micros, Relaxed);
             set_text(&header.reload_text_length, &header.reload_text, outcome.text.as_bytes());
         });

@@ -121,11 +121,11 @@ pub struct Header {
     pub config_reads: AtomicU32,
     /// How often a reload was refused.
     pub reloads_refused: AtomicU32,
-    /// Outcome of the last reload: 0 none yet, 1 done, 2 refused.
+    /// Outcome of the last reload or upgrade: 0 none yet, 1 done, 2 refused.
     pub reload_outcome: AtomicU32,
     /// [`FLAG_EXTENDED`] if the generation's rows show requests.
     pub flags: AtomicU32,
-    /// Microseconds of CLOCK_REALTIME of the last reload.
+    /// Microseconds of CLOCK_REALTIME of the last reload or upgrade.
     pub reload_wall: AtomicU64,
     /// `MaxRequestWorkers`.
     pub max_request_workers: AtomicU32,

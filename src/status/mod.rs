@@ -4,6 +4,7 @@
 //! decided on other floors.
 
 pub mod auto;
+pub mod brief;
 pub mod figures;
 pub mod html;
 pub mod json;

@@ -1,11 +1,11 @@
 //! Descriptors that are no sockets: event counters, pipes, the standard streams.
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::eventfd::EfdFlags;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// An eventfd: many threads may wait for it in their polls, any may signal it.
 ///
@@ -120,6 +120,34 @@ pub fn silence_standard_streams() -> io::Result<()> {
 /// None that Linux documents for two open descriptors.
 pub fn redirect_standard_error(target: BorrowedFd<'_>) -> io::Result<()> {
     Ok(nix::unistd::dup2_stderr(target)?)
+}
+
+/// Takes over the descriptor that this process was started with under `number`, and makes it CLOEXEC. To be called
+/// once for each, at the start of `main`.
+///
+/// # Errors
+/// EBADF if it is not open; `InvalidInput` for one of the standard streams, which have their owners.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is only asked about, and given up again at once if it is not open. What is open at the
+    // start of the process beyond the standard streams was passed to it by whoever started it, and the caller
+    // takes each number once: so nobody else owns it.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: as above; it is open, as the call before has shown.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Makes reads of this pipe or socket return at once when there is nothing, for everybody who shares it.
+///
+/// # Errors
+/// None that Linux documents for an open descriptor.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 /// A second descriptor, CLOEXEC, of the same open file.

@@ -22,6 +22,17 @@ pub fn try_lock(file: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
+/// Gives the lock up; the descriptor stays open.
+///
+/// # Errors
+/// None that Linux documents for a lock of ours.
+pub fn unlock(file: BorrowedFd<'_>) -> io::Result<()> {
+    let mut lock = whole_file();
+    lock.l_type = i16::try_from(libc::F_UNLCK).expect("the kernel's lock constants fit a short");
+    fcntl(file, FcntlArg::F_SETLK(&lock))?;
+    Ok(())
+}
+
 /// Who holds a lock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Holder {

@@ -3,12 +3,15 @@
 use super::signal::{self, Signal};
 use crate::ids::ChildPid;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command};
 
 /// What a child leaves with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,6 +170,27 @@ pub fn new_session() -> io::Result<()> {
 #[must_use]
 pub fn has_controlling_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Starts a program that gets the descriptors of `keep`, under their numbers, and no other but the standard streams;
+/// with every signal at its default, whatever this process ignores.
+///
+/// # Errors
+/// As [`Command::spawn`]: the program is not there, is none, or there is no room for a process.
+pub fn start_program(command: &mut Command, keep: &[RawFd]) -> io::Result<Child> {
+    let keep = keep.to_vec();
+    let prepare = move || {
+        signal::default_all();
+        keep.iter().try_for_each(|&number| {
+            // SAFETY: the caller holds these open while it starts the program.
+            let fd = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).map(drop)
+        })?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec `prepare` makes system calls only: it takes no lock and no memory.
+    unsafe { command.pre_exec(prepare) };
+    command.spawn()
 }
 
 /// A child that has ended, or `None` if none has (also if we have no child at all). To be called until `None`,

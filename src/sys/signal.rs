@@ -98,6 +98,15 @@ pub(super) fn enter_child() {
     restore(&Mask(terminate));
 }
 
+/// Gives every signal that a child ignores its default back, and lets all in: for a program that is about to take this
+/// process over, which inherits both.
+pub(super) fn default_all() {
+    for signal in IGNORED_BY_CHILDREN {
+        dispose(signal, SigHandler::SigDfl);
+    }
+    restore(&Mask(SigSet::empty()));
+}
+
 /// For a child: a non-blocking descriptor that is readable once TERM has come. It needs no reading: a TERM that
 /// stays pending stays readable, for every poll of the process.
 ///

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, SockRef, Socket, Type};
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -61,12 +61,44 @@ pub fn share_port(listener: BorrowedFd<'_>, share: bool) -> io::Result<()> {
     SockRef::from(&listener).set_reuse_port(share)
 }
 
-/// Gives a listener that is open already another backlog and other buffers, for connections to come.
+/// Whether an IPv6 socket can be bound here.
+///
+/// # Errors
+/// EAFNOSUPPORT or EADDRNOTAVAIL if not.
+pub fn has_ipv6() -> io::Result<()> {
+    stream(Domain::IPV6, Some(Protocol::TCP))?
+        .bind(&SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))))
+}
+
+/// Whether `fd` is a TCP socket that listens.
+///
+/// # Errors
+/// ENOTSOCK if it is no socket at all.
+pub fn is_tcp_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let socket = SockRef::from(&fd);
+    let is_inet = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
+    Ok(is_inet && socket.r#type()? == Type::STREAM && socket.is_listener()?)
+}
+
+/// Whether a socket of IPv6 takes IPv4 clients too, if it is bound to the wildcard address.
+///
+/// # Errors
+/// ENOTSOCK.
+pub fn takes_any_family(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let socket = SockRef::from(&fd);
+    Ok(socket.domain()? == Domain::IPV6 && !socket.only_v6()?)
+}
+
+/// Gives a listener that is open already, perhaps made by somebody else, what [`listen`] gives a new one, but for its
+/// address: for connections to come.
 ///
 /// # Errors
 /// EINVAL if it does not listen any more.
 pub fn adjust_listener(listener: BorrowedFd<'_>, options: &ListenOptions) -> io::Result<()> {
     let socket = SockRef::from(&listener);
+    socket.set_nonblocking(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_nodelay(true)?;
     if let Some(bytes) = options.send_buffer {
         socket.set_send_buffer_size(bytes as usize)?;
     }

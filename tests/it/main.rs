@@ -30,4 +30,5 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod upgrade;
 mod vectors;

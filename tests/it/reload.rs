@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Writes `text` as the daemon's configuration; it is in force with the next reload.
-fn rewrite(daemon: &Daemon, text: &str) {
+pub fn rewrite(daemon: &Daemon, text: &str) {
     daemon.home().write_whole(text);
 }
 
@@ -44,7 +44,7 @@ fn refused(daemon: &Daemon) -> String {
 }
 
 /// A port that nobody has just now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("port 0 is always free");
     listener.local_addr().expect("it is bound").port()
 }
@@ -89,14 +89,15 @@ impl Newcomers {
 }
 
 /// All three kinds of clients at once.
-struct Crowd {
+pub struct Crowd {
     busy: Load,
     thinking: Load,
     newcomers: Newcomers,
 }
 
 impl Crowd {
-    fn start(address: SocketAddr) -> Self {
+    /// Twenty clients.
+    pub fn start(address: SocketAddr) -> Self {
         Self {
             busy: Load::start(address, 8, "/bytes/1000", Duration::ZERO),
             thinking: Load::start(address, 8, "/bytes/1000", Duration::from_millis(50)),
@@ -106,7 +107,7 @@ impl Crowd {
 
     /// Panics if a request was lost; how many were served.
     #[track_caller]
-    fn finish(self) -> u64 {
+    pub fn finish(self) -> u64 {
         let (busy, thinking, newcomers) =
             (self.busy.finish(), self.thinking.finish(), self.newcomers.finish());
         let served = busy.served + thinking.served + newcomers.0;

@@ -69,7 +69,7 @@ fn a_scoreboard_that_is_none_is_refused_with_a_sentence() {
     for bytes in [Vec::new(), b"not a scoreboard at all".to_vec(), crate::support::pattern(100_000, 5)] {
         std::fs::write(home.path("scoreboard"), &bytes).expect("the test's own");
         let run = ostler(&["status", "-f", &config]);
-        assert_eq!(run.code, Some(1), "{} bytes: {run:?}", bytes.len());
+        assert_eq!(run.code, Some(3), "{} bytes: {run:?}", bytes.len());
         assert!(run.stderr.contains("scoreboard") && !run.stderr.contains("panicked"), "{run:?}");
     }
 }

@@ -186,7 +186,9 @@ impl Daemon {
     /// Starts in a directory that the test has prepared; `text` itself names the driver.
     #[track_caller]
     pub fn at(home: Home, text: &str) -> Self {
-        Self::by(Command::new(env!("CARGO_BIN_EXE_ostler")), home, text)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ostler"));
+        command.stdin(Stdio::null());
+        Self::by(command, home, text)
     }
 
     /// Starts as a user without a name and without rights, whose processes are the daemon's only: to be called by
@@ -293,7 +295,6 @@ impl Daemon {
 
     /// Waits until the PidFile names another process, which is the master from then on; its number.
     #[track_caller]
-    #[allow(dead_code, reason = "the stress program's, which shares these actors")]
     pub fn follow(&self) -> i32 {
         let master = wait_until("another master", || {
             let pid = self.home.read("ostler.pid").trim().parse().ok()?;

@@ -10,6 +10,9 @@
 #[macro_use]
 mod support;
 
+#[path = "../oracles/mod.rs"]
+mod oracles;
+
 mod architecture;
 mod children;
 mod config;
@@ -18,6 +21,7 @@ mod demo;
 mod framing;
 mod hostile;
 mod keepalive;
+mod laws;
 mod limits;
 mod logging;
 mod man;

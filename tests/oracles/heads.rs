@@ -87,7 +87,7 @@ pub fn agree(head: &RequestHead<'_, '_>, message: &Message) {
     };
     assert_eq!(head.body, want);
     let upgrades = message.is_http_11 && message.lists("connection", "upgrade");
-    assert_eq!(head.upgrade, message.all("upgrade").first().copied().filter(|_| upgrades));
+    assert_eq!(head.upgrade, only(&message.all("upgrade")).filter(|_| upgrades));
     assert_eq!(head.accepts_trailers, message.is_http_11 && message.lists("te", "trailers"));
     if !message.is_http_11 {
         assert_eq!(head.expectation, Expectation::None);
@@ -132,6 +132,11 @@ pub fn is_hop(name: &str, nominated: &[String]) -> bool {
     ALWAYS.contains(&name) || (name != "host" && !is_option && nominated.iter().any(|one| one == name))
 }
 
+/// The one value there is, if there is one.
+fn only<'v>(values: &[&'v [u8]]) -> Option<&'v [u8]> {
+    if let [value] = values { Some(value) } else { None }
+}
+
 /// Any bytes as a response head, to a GET that asked for an upgrade, a GET that did not, and a HEAD.
 pub fn response(bytes: &[u8]) {
     let limits = HeadLimits::RESPONSE;
@@ -168,7 +173,7 @@ pub fn response(bytes: &[u8]) {
 
 /// Whether a 101 is one that may be taken.
 pub fn is_switch(message: &Message, asked: bool) -> bool {
-    let is_named = message.all("upgrade").first().is_some_and(|name| !name.is_empty());
+    let is_named = only(&message.all("upgrade")).is_some_and(|name| !name.is_empty());
     asked && message.is_http_11 && is_named && message.lists("connection", "upgrade")
 }
 

@@ -32,3 +32,4 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod vectors_proxy;

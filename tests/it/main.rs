@@ -32,4 +32,5 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod tunnels;
 mod vectors_proxy;

@@ -108,6 +108,7 @@ struct Server {
     graceful_reload_timeout: Duration,
     child_stall_timeout: Duration,
     extended_status: bool,
+    hand_over: bool,
     see_request_tail: bool,
     server_tokens: Option<ServerTokens>,
 }
@@ -364,6 +365,7 @@ impl Checker<'_> {
             Key::GracefulReloadTimeout => set!(graceful_reload_timeout, values::duration),
             Key::ChildStallTimeout => set!(child_stall_timeout, values::wait),
             Key::ExtendedStatus => set!(extended_status, values::on_off),
+            Key::HandOver => set!(hand_over, values::on_off),
             Key::SeeRequestTail => set!(see_request_tail, values::on_off),
             Key::ServerTokens => set!(server_tokens, |word| values::server_tokens(word).map(Some)),
             Key::EnableExceptionHook => {
@@ -554,6 +556,7 @@ impl Checker<'_> {
             graceful_reload_timeout: forever(server.graceful_reload_timeout),
             child_stall_timeout: server.child_stall_timeout,
             extended_status: server.extended_status,
+            hand_over: server.hand_over,
             see_request_tail: server.see_request_tail,
             server_tokens: server.server_tokens.expect("the table presets it"),
             hosts,

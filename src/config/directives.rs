@@ -156,8 +156,8 @@ macro_rules! keys {
 
 keys! {
     ChildStallTimeout, CoreDumpDirectory, CustomLog, DefaultRuntimeDir, Define, EnableExceptionHook, Error,
-    ErrorLog, ExtendedStatus, GracefulReloadTimeout, GracefulShutdownTimeout, Group, IfDefine, IfDirective,
-    IfFile, IfModule, IfSection, IfVersion, Include, IncludeOptional, KeepAlive, KeepAliveTimeout,
+    ErrorLog, ExtendedStatus, GracefulReloadTimeout, GracefulShutdownTimeout, Group, HandOver, IfDefine,
+    IfDirective, IfFile, IfModule, IfSection, IfVersion, Include, IncludeOptional, KeepAlive, KeepAliveTimeout,
     LimitRequestBody, LimitRequestFieldSize, LimitRequestFields, LimitRequestLine, Listen, ListenBacklog,
     LoadModule, Location, LocationMatch, LogFormat, LogLevel, MaxConnectionsPerChild,
     MaxConnectionsPerProcess, MaxKeepAliveRequests, MaxRequestWorkers, MaxRequestsPerChild, MaxSpareServers,
@@ -403,9 +403,9 @@ pub static TABLE: &[Entry] = &[
     directive("Group", Key::Group, SERVER, (1, 1), "name|#number",
         "the group that children run as, if the master is root")
         .told("the first group of User"),
-    refused("HandOver", SERVER, "On|Off", "idle connections move from leaving to staying children",
-        "handing connections over to another child is not built yet")
-        .told("Off"),
+    directive("HandOver", Key::HandOver, SERVER, (1, 1), "On|Off",
+        "whether idle connections move from leaving or full children to others (event)")
+        .preset("On"),
     idle("HostnameLookups", "On|Off|Double", "asking DNS for the names of clients",
         "a log never waits for DNS; the log's reader can ask")
         .within(WITH_LOCATION).told("Off"),

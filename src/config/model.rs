@@ -52,6 +52,8 @@ pub struct Config {
     pub child_stall_timeout: Duration,
     /// `ExtendedStatus`: whether rows show client, request, times and bytes.
     pub extended_status: bool,
+    /// `HandOver`: connections between two requests move from leaving or full children to others (event).
+    pub hand_over: bool,
     /// `SeeRequestTail`: rows keep the end of a long request line instead of its beginning.
     pub see_request_tail: bool,
     /// `ServerTokens`: how much our own responses tell in `Server`.

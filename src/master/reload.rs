@@ -19,7 +19,7 @@ use crate::master::resolve::Descent;
 use crate::master::resolver::{self, Resolver};
 use crate::master::start::enough_descriptors;
 use crate::master::supervisor::{Master, Phase, RESOLVER, notice};
-use crate::mpm::orders::Order;
+use crate::mpm::orders::{Heir, Order};
 use crate::scoreboard::board::{Birth, Board, Facts, ReloadOutcome, Shape};
 use crate::sys::process;
 use crate::sys::signal::Signal;
@@ -404,11 +404,15 @@ impl Master {
             }
             match retired.step {
                 Leaving::Settling(until) if until <= now => {
+                    if self.heir(Why::Reload) == Heir::Accepts {
+                        // Generations before it may still count on those that leave now.
+                        self.disinherit(Heir::Accepts, retired.grace);
+                    }
                     for slot in self.slots(|child| of_it(child) && child.is_active()) {
                         for place in retired.vanished.places() {
                             self.order(slot, Order::LastAt(place));
                         }
-                        self.drain_within(slot, Why::Reload, retired.grace, None);
+                        self.drain_within(slot, Why::Reload, retired.grace);
                     }
                     // A wake-up for a connection may have gone to one that has just turned away.
                     self.nudge();

@@ -1,6 +1,7 @@
 //! Forking one child: what it is given, what it must not keep, and its first steps.
 
 use crate::clock::Moment;
+use crate::config::model::Mpm;
 use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::boards::Boards;
 use crate::master::error::cause;
@@ -14,7 +15,7 @@ use crate::sys::{socket, title};
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,6 +53,9 @@ pub struct Estate {
     pub board: Boards,
     /// Whose backends the next child counts.
     pub counted: ids::Generation,
+    /// Over which children hand connections over to each other, the receiving end first. One pair for all
+    /// generations, so that one can hand over to the next.
+    pub hand_over: (OwnedFd, OwnedFd),
     /// The main error log: the current generation's.
     pub log: slog::Logger,
     /// Standard error is the error log too, and moves with it.
@@ -86,6 +90,10 @@ impl Estate {
         let listeners = listeners.for_child()?;
         let (orders, orders_of_child) = socket::pair()?;
         let config = &generation.config;
+        let hands_over = config.hand_over && config.mpm == Mpm::Event;
+        let (receive, send) = &self.hand_over;
+        let hand_over = hands_over.then(|| Ok((receive.try_clone()?, send.try_clone()?)));
+        let hand_over = hand_over.transpose().map_err(ForkError::System)?;
         let loan = Loan {
             generation: generation.number,
             mpm: config.mpm.name(),
@@ -106,6 +114,7 @@ impl Estate {
             generation: generation.number,
             listeners,
             orders: orders_of_child,
+            hand_over,
             block,
             board: reader,
             logger: generation.log.clone(),
@@ -115,6 +124,9 @@ impl Estate {
         let mut keep = generation.logs.kept_by_child();
         keep.push(inheritance.board.as_fd().as_raw_fd());
         keep.push(inheritance.orders.as_raw_fd());
+        keep.extend(
+            inheritance.hand_over.iter().flat_map(|(receive, send)| [receive, send]).map(AsRawFd::as_raw_fd),
+        );
         keep.extend(inheritance.listeners.iter().map(|(_, fd, _)| fd.as_raw_fd()));
         let board = &self.board;
         match process::spawn_child_keeping(&keep, move || first_steps(inheritance, board, next)) {

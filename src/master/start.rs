@@ -23,7 +23,7 @@ use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::sys::lock::Holder;
 use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
-use crate::sys::{fd, process, signal, time, title};
+use crate::sys::{fd, process, signal, socket, time, title};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,9 @@ impl Home {
         signal::ignore_write_faults();
         let counted = generation::FIRST;
         let board = Boards::new(board);
-        let estate = Estate { board, counted, log, captive_stderr, config_path, reader };
+        let hand_over =
+            socket::pair().map_err(|source| StartError::System { what: "make a pair of sockets", source })?;
+        let estate = Estate { board, counted, hand_over, log, captive_stderr, config_path, reader };
         generation.begun = time::now().tick();
         Master::new(estate, generation, pid_file, report, signals)?.run()
     }

@@ -9,6 +9,7 @@
 //! [`deaths`]: super::deaths
 
 use crate::clock::{Moment, Tick};
+use crate::config::model::Mpm;
 use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::backoff::Backoff;
 use crate::master::children::{Child, Children, Stage, Why};
@@ -24,7 +25,7 @@ use crate::master::reload::Reload;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
-use crate::mpm::orders::{Heard, Order, Word};
+use crate::mpm::orders::{Heard, Heir, Order, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::{Signal, SignalPipe};
@@ -421,27 +422,36 @@ impl Master {
             _ => None,
         };
         let grace = self.generation.grace(left);
-        self.drain_within(slot, why, grace, left);
+        self.drain_within(slot, why, grace);
     }
 
     /// The same, with these times.
-    pub(super) fn drain_within(
-        &mut self,
-        slot: SlotIndex,
-        why: Why,
-        grace: Duration,
-        left: Option<Duration>,
-    ) {
+    pub(super) fn drain_within(&mut self, slot: SlotIndex, why: Why, grace: Duration) {
+        let heir = self.heir(why);
         let Some(child) = self.children.get_mut(slot).filter(|child| child.is_active()) else { return };
         child.stage = Stage::Draining(why);
         child.near_end = false;
-        let order = Order::Drain {
-            grace_ms: generation::milliseconds(grace),
-            deadline_ms: left.map_or(0, |left| generation::milliseconds(left).max(1)),
-            last: why == Why::Stop,
-        };
+        let order = Order::Drain { grace_ms: generation::milliseconds(grace), heir };
         debug!(self.estate.log, "child {} (slot {slot}) drains: {why:?}", child.pid);
         self.order(slot, order);
+    }
+
+    /// Who takes over from a child that leaves for this reason.
+    pub(super) fn heir(&self, why: Why) -> Heir {
+        let config = &self.generation.config;
+        match why {
+            Why::Stop => Heir::Nobody,
+            _ if config.hand_over && config.mpm == Mpm::Event => Heir::TakesOver,
+            _ => Heir::Accepts,
+        }
+    }
+
+    /// Tells the children that leave already that nobody takes over their connections any more.
+    pub(super) fn disinherit(&self, heir: Heir, grace: Duration) {
+        let grace_ms = generation::milliseconds(grace);
+        for slot in self.slots(|child| !child.is_active()) {
+            self.order(slot, Order::Drain { grace_ms, heir });
+        }
     }
 
     /// Kills a child that does not live any more but has not died either.
@@ -536,6 +546,8 @@ impl Master {
         }
         match stop.ladder.step(now) {
             Some(Rung::Ask) => {
+                let grace = self.generation.grace(stop.ladder.left(now));
+                self.disinherit(Heir::Nobody, grace);
                 for slot in self.slots(Child::is_active) {
                     self.drain(slot, Why::Stop, now);
                 }

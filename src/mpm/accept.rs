@@ -5,14 +5,18 @@
 //! woken accepts at least once before it stops watching: nobody else hears of that connection. And after an
 //! accept the listener is taken out and put in again, which moves this child to the end of the kernel's queue:
 //! otherwise the last child added would get nearly everything.
+//!
+//! The end of the hand-over socket at which connections of other children arrive is treated as one more listener,
+//! behind the others (see `handover`): it is watched, moved and left alone in the same moments.
 
+use super::passage::{self, Passage};
 use super::tokens::Source;
 use crate::clock::Tick;
-use crate::sys::{epoll, socket};
+use crate::sys::{epoll, passing, socket};
 use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,12 +35,19 @@ pub struct Doors {
     shut: AtomicBool,
     /// When to try again after a shortage; [`Tick::NEVER`] without one.
     resume: AtomicU64,
+    /// Where the listeners are bound, by place; known when they are closed, too.
+    bound: Box<[SocketAddr]>,
 }
+
+/// The place of a listener that this child does not have.
+pub const ELSEWHERE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Inner {
     /// By place; `None` once closed.
     doors: Vec<Option<Door>>,
+    /// Where connections of other children arrive. Stays open when the doors are closed.
+    handed: Option<OwnedFd>,
     epoll: RawFd,
     watched: bool,
     pause: Duration,
@@ -64,10 +75,12 @@ pub struct Newcomer {
     pub peer: SocketAddr,
     /// Where it connected to, as far as the listener tells.
     pub local: SocketAddr,
-    /// The listener's place.
+    /// The listener's place, or [`ELSEWHERE`].
     pub place: u32,
     /// A shortage has been over for a while: worth a line.
     pub relieved: bool,
+    /// Another child had it before.
+    pub passage: Option<Passage>,
 }
 
 /// What an accept brought.
@@ -79,18 +92,35 @@ pub enum Came {
     Nobody,
     /// No descriptors or no memory: watching is suspended. Whether this is news.
     Shortage(io::Error, bool),
+    /// Something came from another child that is no connection: whatever it was, it is closed.
+    Nonsense,
 }
 
 impl Doors {
-    /// Not watched yet. `epoll` is the descriptor of the child's poll.
+    /// Not watched yet. `handed` is where connections of other children arrive, if they do; `epoll` is the
+    /// descriptor of the child's poll.
     #[must_use]
-    pub fn new(doors: Vec<Door>, epoll: RawFd) -> Self {
+    pub fn new(doors: Vec<Door>, handed: Option<OwnedFd>, epoll: RawFd) -> Self {
+        let bound = doors.iter().map(|door| door.local).collect();
         let doors = doors.into_iter().map(Some).collect();
         Self {
-            inner: Mutex::new(Inner { doors, epoll, watched: false, pause: PAUSE.0, short: None }),
+            inner: Mutex::new(Inner { doors, handed, epoll, watched: false, pause: PAUSE.0, short: None }),
             shut: AtomicBool::new(true),
             resume: AtomicU64::new(Tick::NEVER.0),
+            bound,
         }
+    }
+
+    /// Where the listener at `place` is bound; `None` for [`ELSEWHERE`].
+    #[must_use]
+    pub fn bound(&self, place: u32) -> Option<SocketAddr> {
+        self.bound.get(place as usize).copied()
+    }
+
+    /// The place at which connections of other children arrive.
+    #[must_use]
+    pub fn handed_place(&self) -> u32 {
+        u32::try_from(self.bound.len()).expect("a configuration has fewer than 2^32 listeners")
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -116,16 +146,14 @@ impl Doors {
     pub fn open(&self, now: Tick) -> io::Result<()> {
         let mut inner = self.lock();
         if !inner.watched {
-            let doors = inner.doors.iter().enumerate();
-            for (place, door) in doors.filter_map(|(place, door)| Some((place, door.as_ref()?))) {
-                if let Err(fault) = epoll::add_exclusive(inner.epoll, door.fd.as_fd(), token(place)) {
-                    inner.watched = true;
-                    self.stop(&mut inner);
-                    self.suspend(&mut inner, now);
-                    return Err(fault);
-                }
-            }
+            let add = |(place, fd)| epoll::add_exclusive(inner.epoll, fd, token(place));
+            let added = inner.all().try_for_each(add);
             inner.watched = true;
+            if added.is_err() {
+                self.stop(&mut inner);
+                self.suspend(&mut inner, now);
+                return added;
+            }
         }
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
         self.shut.store(inner.are_closed(), Ordering::SeqCst);
@@ -139,9 +167,9 @@ impl Doors {
 
     fn stop(&self, inner: &mut Inner) {
         if inner.watched {
-            for door in inner.doors.iter().flatten() {
+            for (_, fd) in inner.all() {
                 // One that is not there, after a watch that failed, is no harm.
-                let _ = epoll::delete(inner.epoll, door.fd.as_fd());
+                let _ = epoll::delete(inner.epoll, fd);
             }
             inner.watched = false;
         }
@@ -190,25 +218,23 @@ impl Doors {
         self.lock().are_closed()
     }
 
-    /// How many there are.
+    /// How many places there are, that for connections of other children included.
     #[must_use]
     pub fn count(&self) -> u32 {
-        u32::try_from(self.lock().doors.len()).expect("a configuration has fewer than 2^32 listeners")
+        self.handed_place() + u32::from(self.lock().handed.is_some())
     }
 
-    /// Accepts one client at listener number `place`.
+    /// Accepts one client at listener number `place`, or takes over one from another child.
     pub fn accept(&self, place: u32, now: Tick) -> Came {
         let mut inner = self.lock();
+        if place == self.handed_place() {
+            return self.take_over(&mut inner, now);
+        }
         let Some(Some(door)) = inner.doors.get(place as usize) else { return Came::Nobody };
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
-                let mut moved = Ok(());
-                if inner.watched {
-                    let listener = door.fd.as_fd();
-                    moved = epoll::delete(inner.epoll, listener)
-                        .and_then(|()| epoll::add_exclusive(inner.epoll, listener, token(place as usize)));
-                }
+                let moved = inner.to_the_end(door.fd.as_fd(), place);
                 if moved.is_err() {
                     // No room for the watch now: as with any shortage, try again soon.
                     self.stop(&mut inner);
@@ -216,7 +242,7 @@ impl Doors {
                 }
                 inner.pause = PAUSE.0;
                 let relieved = inner.short.take_if(|since| now >= since.after(CALM)).is_some();
-                Came::Client(Newcomer { fd, peer, local, place, relieved })
+                Came::Client(Newcomer { fd, peer, local, place, relieved, passage: None })
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
@@ -231,6 +257,36 @@ impl Doors {
         }
     }
 
+    fn take_over(&self, inner: &mut Inner, now: Tick) -> Came {
+        let Some(handed) = &inner.handed else { return Came::Nobody };
+        // One byte more than a message: one that is too long is no message.
+        let mut bytes = [0; passage::LENGTH + 1];
+        let passed = match passing::receive(handed.as_fd(), &mut bytes) {
+            Ok(passed) => passed,
+            // Nothing there: a sibling was faster.
+            Err(_) => return Came::Nobody,
+        };
+        if inner.to_the_end(handed.as_fd(), self.handed_place()).is_err() {
+            self.stop(inner);
+            self.suspend(inner, now);
+        }
+        match (passed.fd, Passage::decode(&bytes[..passed.length])) {
+            (Some(fd), Some(passage)) => {
+                let place = self.bound.iter().position(|bound| *bound == passage.listener);
+                let place = place.map_or(ELSEWHERE, |place| u32::try_from(place).unwrap_or(ELSEWHERE));
+                let (peer, local) = (passage.peer, passage.listener);
+                Came::Client(Newcomer { fd, peer, local, place, relieved: false, passage: Some(passage) })
+            }
+            (None, Some(_)) => {
+                let news = inner.short.replace(now).is_none();
+                self.stop(inner);
+                self.suspend(inner, now);
+                Came::Shortage(Errno::EMFILE.into(), news)
+            }
+            (_, None) => Came::Nonsense,
+        }
+    }
+
     fn suspend(&self, inner: &mut Inner, now: Tick) {
         self.shut.store(true, Ordering::SeqCst);
         self.resume.store(now.after(inner.pause).0, Ordering::Relaxed);
@@ -241,6 +297,22 @@ impl Doors {
 impl Inner {
     fn are_closed(&self) -> bool {
         self.doors.iter().all(Option::is_none)
+    }
+
+    /// What is watched, by place.
+    fn all(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let doors = self.doors.iter().map(|door| door.as_ref().map(|door| door.fd.as_fd()));
+        let handed = self.handed.iter().map(|fd| Some(fd.as_fd()));
+        doors.chain(handed).enumerate().filter_map(|(place, fd)| Some((place, fd?)))
+    }
+
+    /// Moves this child to the end of the kernel's queue of those who are woken for `fd`.
+    fn to_the_end(&self, fd: BorrowedFd<'_>, place: u32) -> io::Result<()> {
+        if !self.watched {
+            return Ok(());
+        }
+        epoll::delete(self.epoll, fd)
+            .and_then(|()| epoll::add_exclusive(self.epoll, fd, token(place as usize)))
     }
 }
 

@@ -51,7 +51,8 @@ fn rounds(
                 news = News::NONE;
                 continue;
             }
-            Turn::Wait => {}
+            // Threads that serve one connection to its end hand none over.
+            Turn::Wait | Turn::HandOver => {}
         }
         let (deadline, _) = conn.deadline(child);
         match wait(conn, interrupt.descriptor(), bell, deadline, now.tick()) {

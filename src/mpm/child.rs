@@ -2,12 +2,13 @@
 
 use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
+use super::handover::HandOver;
 use super::lead::Lead;
-use super::orders::{Orders, Word};
+use super::orders::{Heir, Orders, Word};
 use super::quota::Quota;
 use super::relay::Active;
 use super::rows::{Freed, Rows};
-use super::table::Table;
+use super::table::{News, Table};
 use super::timers::{Due, Timers};
 use super::tokens::{Aged, Source};
 use super::upstream::{Links, Place};
@@ -51,6 +52,9 @@ pub struct Inheritance {
     pub listeners: Vec<(ListenerId, OwnedFd, SocketAddr)>,
     /// Our end of the orders socket.
     pub orders: OwnedFd,
+    /// Both ends of the socket over which children hand over connections, the receiving one first; `None` where
+    /// they don't.
+    pub hand_over: Option<(OwnedFd, OwnedFd)>,
     /// Our block of the scoreboard.
     pub block: ChildBlock,
     /// The whole of it, to be read.
@@ -118,6 +122,10 @@ pub struct Child {
     /// Until when the leader sleeps in the poll; 0 while nobody does.
     pub(super) leader_until: AtomicU64,
     pub(super) event: Option<Event>,
+    /// To other children (event).
+    pub(super) hand_over: Option<HandOver>,
+    /// Our number.
+    slot: SlotIndex,
     /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
     pub idle_until: AtomicU64,
     leaving: AtomicBool,
@@ -187,8 +195,19 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
 
 impl Child {
     fn new(inheritance: Inheritance) -> io::Result<Self> {
-        let Inheritance { config, slot, generation, listeners, orders, block, board, logger, logs, identity } =
-            inheritance;
+        let Inheritance {
+            config,
+            slot,
+            generation,
+            listeners,
+            orders,
+            hand_over,
+            block,
+            board,
+            logger,
+            logs,
+            identity,
+        } = inheritance;
         if let Some(identity) = &identity {
             privilege::become_identity(identity)?;
             if config.core_dump_directory.is_some() {
@@ -202,7 +221,8 @@ impl Child {
         let leave = EventFd::new()?;
         let others = OTHER_DESCRIPTORS + (listeners.len() + logs.len()) as u64;
         let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local, last: false }).collect();
-        let doors = Doors::new(doors, poll.as_raw_fd());
+        let (handed, hand_over) = hand_over.unzip();
+        let doors = Doors::new(doors, handed, poll.as_raw_fd());
         let threads = config.limits.threads_per_child;
         let event = (config.mpm == Mpm::Event).then(|| {
             let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
@@ -254,6 +274,8 @@ impl Child {
             waker,
             leader_until: AtomicU64::new(0),
             event,
+            hand_over: hand_over.map(HandOver::new),
+            slot,
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
             serving: Mutex::new(0),
@@ -315,7 +337,7 @@ impl Child {
             server: &self.server,
             peer: conn.peer,
             local: conn.local,
-            may_keep: !self.is_leaving(),
+            may_keep: conn.may_keep(self),
         }
     }
 
@@ -398,10 +420,12 @@ impl Child {
         }
     }
 
-    /// A connection has been accepted.
-    pub(super) fn accepted(&self) {
+    /// A connection has been accepted, or has been `taken_over` from another child.
+    pub(super) fn arrived(&self, taken_over: bool) {
         self.open.fetch_add(1, Ordering::SeqCst);
-        self.block.connections().accepted.fetch_add(1, Ordering::Relaxed);
+        let counts = self.block.connections();
+        let counter = if taken_over { &counts.taken_over } else { &counts.accepted };
+        counter.fetch_add(1, Ordering::Relaxed);
         if self.quota.connection() {
             self.say(Word::NearEnd);
         }
@@ -448,9 +472,9 @@ impl Child {
     }
 
     /// A row, or a place in the line.
-    pub(super) fn take_row(&self, who: Aged) -> Option<WorkerIndex> {
+    pub(super) fn take_row(&self, who: Aged, unread: bool) -> Option<WorkerIndex> {
         let event = self.event.as_ref()?;
-        let (row, last) = event.rows.take(who, |busy| self.block.set_busy(busy))?;
+        let (row, last) = event.rows.take(who, unread, |busy| self.block.set_busy(busy))?;
         if last {
             self.say_full();
         }
@@ -613,19 +637,43 @@ impl Child {
         self.leaving.load(Ordering::SeqCst)
     }
 
-    /// Takes nothing new from now on. Idle kept-alive connections stay for `grace`; the next response on each says
-    /// that it closes. `last`: nobody else will accept what waits at our listeners.
-    pub(super) fn begin_leaving(&self, grace: Duration, last: bool) {
+    /// Takes nothing new from now on. Idle kept-alive connections are handed over if `heir` takes them; others stay for
+    /// `grace`, and the next response on each says that it closes.
+    pub(super) fn begin_leaving(&self, grace: Duration, heir: Heir) {
         let now = self.read_clock();
-        if last {
+        if heir == Heir::Nobody {
             self.doors.mark_all_last();
         }
         self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
-        if self.leaving.swap(true, Ordering::SeqCst) {
-            return;
+        let again = self.leaving.swap(true, Ordering::SeqCst);
+        if let Some(over) = &self.hand_over {
+            over.leaving(heir == Heir::TakesOver);
         }
-        self.block.quiescing();
-        self.leave.signal();
+        if !again {
+            self.block.quiescing();
+            self.leave.signal();
+        }
+    }
+
+    /// Whether idle connections are leaving for other children.
+    pub(super) fn may_hand_over(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(HandOver::has_heir)
+    }
+
+    /// Whether a connection that is between two requests, and has this news, should go to another child now.
+    pub(super) fn hands_over(&self, news: News) -> bool {
+        self.hand_over.as_ref().is_some_and(|over| over.is_open() || news.has(News::GO_OVER))
+    }
+
+    /// The connection whose request has waited longest for a worker row, of those that could go to another child.
+    pub(super) fn longest_unread(&self) -> Option<Aged> {
+        self.event.as_ref()?.rows.longest_unread()
+    }
+
+    /// Free worker rows of our siblings.
+    pub(super) fn vacancies(&self) -> u32 {
+        // A board that makes no sense now may do so at the next look.
+        self.board.vacancies(self.generation, self.slot).unwrap_or(0)
     }
 
     /// The grace of a child that leaves without an order: what its kept-alive clients have been promised.

@@ -7,8 +7,9 @@
 //! What has been read and not understood yet (part of a head, the bytes behind a request) is kept in `rest`
 //! and put before what is read next, so that everybody parses one contiguous piece.
 
-use super::accept::Newcomer;
+use super::accept::{ELSEWHERE, Newcomer};
 use super::child::{Child, Gauge};
+use super::passage::Passage;
 use super::relay::Active;
 use super::table::News;
 use super::tokens::Aged;
@@ -88,6 +89,8 @@ pub enum Turn {
     Again,
     /// The connection is over.
     Over,
+    /// It is between two requests, and better off with another child.
+    HandOver,
 }
 
 /// What a step did.
@@ -110,7 +113,7 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Our end of the connection.
     pub local: SocketAddr,
-    /// The listener that it came by.
+    /// The listener that it came by, or [`ELSEWHERE`]: then the next response is its last.
     pub listener: u32,
     pub(super) session: Session,
     scan: HeadScan,
@@ -142,29 +145,38 @@ impl Conn {
             child.say_relief();
         }
         let local = child.local_of(&newcomer);
-        let Newcomer { fd: client, peer, place: listener, .. } = newcomer;
-        child.accepted();
+        let Newcomer { fd: client, peer, place: listener, passage, .. } = newcomer;
+        child.arrived(passage.is_some());
         let host = child.router.host(local, b"");
+        let (session, ready) = match passage {
+            // Whether bytes wait is told when it is watched.
+            Some(Passage { requests, deadline, .. }) => (
+                Session::resumed(requests, deadline, child.config.host(host), now.tick()),
+                News::CLIENT_WRITE,
+            ),
+            None => (Session::new(now.tick()), News::CLIENT_READ | News::CLIENT_WRITE),
+        };
+        let gauge = if session.is_kept_alive() { Gauge::KeepAlive } else { Gauge::Heads };
         let mut conn = Self {
             who,
             client,
             peer,
             local,
             listener,
-            session: Session::new(now.tick()),
+            session,
             scan: HeadScan::new(),
             rest: Vec::new(),
             backlog: Backlog::default(),
             active: None,
             row,
-            ready: News::CLIENT_READ | News::CLIENT_WRITE,
+            ready,
             again: false,
             eof: false,
             host,
             scheduled: Tick::NEVER,
             gauge: Gauge::None,
         };
-        conn.gauge(Gauge::Heads, child);
+        conn.gauge(gauge, child);
         conn
     }
 
@@ -209,6 +221,9 @@ impl Conn {
                 Step::Moved if moved >= TURN => return Turn::Again,
                 Step::Moved => {}
                 Step::Blocked => {
+                    if self.is_between_requests() && child.hands_over(news) {
+                        return Turn::HandOver;
+                    }
                     let (deadline, expiry) = self.deadline(child);
                     if deadline > now.tick() {
                         return Turn::Wait;
@@ -246,6 +261,35 @@ impl Conn {
         }
         let idle_until = Tick(child.idle_until.load(std::sync::atomic::Ordering::Relaxed));
         self.session.deadline(host, connect, silence, waits, idle_until)
+    }
+
+    /// Whether nothing of a request or a response is here: whoever has the descriptor has the whole connection.
+    fn is_between_requests(&self) -> bool {
+        matches!(self.session.phase(), Phase::Idle | Phase::Row)
+            && self.rest.is_empty()
+            && self.backlog.is_empty()
+            && self.active.is_none()
+            && self.row.is_none()
+            && !self.eof
+            && self.listener != ELSEWHERE
+    }
+
+    /// What another child has to know to go on with it.
+    pub(super) fn passage(&self, child: &Child, now: Moment) -> Option<Passage> {
+        let host = child.config.host(self.host);
+        let zero = Duration::ZERO;
+        // One that waits for a row waits for us, with its request before it.
+        let deadline = match self.session.phase() {
+            Phase::Row => now.tick().after(host.timeout),
+            _ => self.session.deadline(host, zero, zero, Waits::default(), Tick::NEVER).0,
+        };
+        let listener = child.doors.bound(self.listener)?;
+        Some(Passage { listener, peer: self.peer, requests: self.session.requests(), deadline })
+    }
+
+    /// Whether its next response may say that more requests are welcome.
+    pub(super) fn may_keep(&self, child: &Child) -> bool {
+        self.listener != ELSEWHERE && (!child.is_leaving() || (child.may_hand_over() && self.rest.is_empty()))
     }
 
     /// What a thread that serves only this connection waits for.
@@ -345,7 +389,7 @@ impl Conn {
             if self.row.is_none()
                 && self.session.phase() == Phase::Idle
                 && child.is_full()
-                && !self.line_up(child, now)
+                && !self.line_up(self.rest.is_empty(), child, now)
             {
                 // The request stays unread in the kernel, and has its place in the line.
                 return Step::Blocked;
@@ -373,7 +417,7 @@ impl Conn {
         };
         match self.scan.scan(&scratch.input[..length], child.head_limits(self.host), HeadKind::Request) {
             Ok(Some(end)) => {
-                if self.row.is_none() && !self.line_up(child, now) {
+                if self.row.is_none() && !self.line_up(false, child, now) {
                     self.again = true;
                     self.keep_rest(&scratch.input[..length]);
                     return Step::Blocked;
@@ -402,9 +446,10 @@ impl Conn {
         }
     }
 
-    /// Takes a worker row, or a place in the line of those who wait for one. Whether it has a row.
-    fn line_up(&mut self, child: &Child, now: Moment) -> bool {
-        self.row = child.take_row(self.who);
+    /// Takes a worker row, or a place in the line of those who wait for one; `unread`: nothing of its request has been
+    /// read. Whether it has a row.
+    fn line_up(&mut self, unread: bool, child: &Child, now: Moment) -> bool {
+        self.row = child.take_row(self.who, unread);
         if self.row.is_none() {
             self.session.wait_for_row(now.tick());
             self.gauge(Gauge::Heads, child);

@@ -7,6 +7,7 @@
 use super::accept::Came;
 use super::child::{Child, Event, Gauge, panic_text};
 use super::conn::{Conn, Scratch, Turn as ConnTurn};
+use super::handover;
 use super::lead::{Guard, Turn};
 use super::steward;
 use super::table::{News, Posted};
@@ -137,9 +138,10 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
     if child.is_leaving() && !child.doors.are_closed() {
         leave(child, event, now, ready);
     }
+    handover::lead(child, event, now, ready);
 }
 
-fn post(event: &Event, who: Aged, news: News, ready: &mut Vec<u32>) {
+pub(super) fn post(event: &Event, who: Aged, news: News, ready: &mut Vec<u32>) {
     if event.table.post(who, news) == Posted::Queue {
         ready.push(who.index);
     }
@@ -178,12 +180,27 @@ fn upstream_edge(child: &Child, event: &Event, ticket: Aged, news: News, ready: 
     }
 }
 
-/// A listener has somebody: accepts one, and says whether there was one. A child that is full does so, too (nobody else was woken for it), and
-/// then stops watching.
+/// A listener has somebody: accepts one, and says whether there was one. A child that is full does so, too (nobody
+/// else was woken for it), and then stops watching.
 fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) -> bool {
-    let came = match child.doors.accept(place, now.tick()) {
+    let came = take(child, event, place, now, ready);
+    child.note_limit(event);
+    if child.is_crowded() && !child.doors.are_shut() {
+        child.doors.shut();
+        // Somebody may have come in between, and have woken nobody but us.
+        take(child, event, place, now, ready);
+        // A row may have been given back between the look and the shutting.
+        child.perhaps_open();
+    }
+    came
+}
+
+/// Takes one connection at `place`, if there is one.
+fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) -> bool {
+    match child.doors.accept(place, now.tick()) {
         Came::Client(newcomer) => {
             let fd = newcomer.fd.as_raw_fd();
+            let taken_over = newcomer.passage.is_some();
             let Some(who) = event.table.insert(|who| Conn::new(who, newcomer, None, child, now)) else {
                 // Even the room for late ones is taken: the connection has been closed with its descriptor.
                 child.doors.shut();
@@ -202,7 +219,13 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
                 child.closed();
                 return true;
             }
-            post(event, who, News::CLIENT_READ, ready);
+            // One that was taken over tells by an edge of its own whether bytes wait.
+            let news = if taken_over { News::NONE } else { News::CLIENT_READ };
+            post(event, who, news, ready);
+            true
+        }
+        Came::Nonsense => {
+            error!(child.log, "what another child handed over makes no sense; it is closed"; "module" => "mpm_event");
             true
         }
         Came::Nobody => false,
@@ -210,14 +233,18 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
             child.say_shortage(&fault, news);
             false
         }
-    };
-    child.note_limit(event);
-    if child.is_crowded() {
-        child.doors.shut();
-        // A row may have been given back between the look and the shutting.
-        child.perhaps_open();
     }
-    came
+}
+
+/// A child whose rows are all held listens no more, before it passes on what it can't serve: it would be woken for its
+/// own connections.
+pub(super) fn listen_no_more(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
+    for place in 0..child.doors.count() {
+        if child.doors.are_shut() {
+            return;
+        }
+        accept(child, event, place, now, ready);
+    }
 }
 
 /// A sibling that had been woken for connections may have died: takes all that wait, as far as there is room.
@@ -227,10 +254,16 @@ fn accept_what_waits(child: &Child, event: &Event, now: Moment, ready: &mut Vec<
     }
 }
 
+/// Takes all that other children have handed over and nobody has taken.
+pub(super) fn accept_handed(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
+    let place = child.doors.handed_place();
+    while accept(child, event, place, now, ready) {}
+}
+
 /// The child is leaving: takes what waits at its listeners if nobody else will, or what it may have been woken
 /// for, and closes them. Idle connections learn their new deadline.
 fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
-    for place in 0..child.doors.count() {
+    for place in 0..child.doors.handed_place() {
         let most = if child.doors.is_last(place) { child.config.listen_backlog } else { 1 };
         for _ in 0..most {
             if !accept(child, event, place, now, ready) {
@@ -256,6 +289,8 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| conn.run(news, child, scratch, now)));
     let turn = match outcome {
+        Ok(ConnTurn::HandOver) if handover::hand_over(child, event, conn, now) => ConnTurn::Over,
+        Ok(ConnTurn::HandOver) => ConnTurn::Wait,
         Ok(turn) => turn,
         Err(payload) => {
             child.panicked(&panic_text(payload.as_ref()));
@@ -282,7 +317,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
             event.table.requeue(index);
             child.lead.push_again(index);
         }
-        ConnTurn::Wait => {
+        ConnTurn::Wait | ConnTurn::HandOver => {
             let (deadline, _) = conn.deadline(child);
             if deadline < conn.scheduled || conn.scheduled <= now.tick() {
                 if deadline == Tick::NEVER {

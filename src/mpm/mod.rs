@@ -11,6 +11,8 @@
 //! | `event`, `worker`, `prefork` | the drivers |
 //! | `blocking` | how does a thread serve one connection to its end? |
 //! | `accept` | which listeners are watched, and what comes through them? |
+//! | `handover` | when and how does a connection go to another child? |
+//! | `passage` | what is said about a connection that does? |
 //! | `rows` | which worker row does an exchange hold, and who waits for one? |
 //! | `table` | which connections are there, and which of them has news? |
 //! | `timers` | who is due? |
@@ -30,8 +32,10 @@ pub mod child;
 pub mod conn;
 mod dial;
 mod event;
+mod handover;
 pub mod lead;
 pub mod orders;
+pub mod passage;
 mod prefork;
 mod quota;
 mod record;

@@ -18,10 +18,8 @@ pub enum Order {
     Drain {
         /// How long idle kept-alive connections stay open, in milliseconds.
         grace_ms: u32,
-        /// After how many milliseconds what is still under way is cut; 0 never.
-        deadline_ms: u32,
-        /// Nobody else accepts on these listeners any more: what waits there is to be taken first.
-        last: bool,
+        /// Who takes over.
+        heir: Heir,
     },
     /// Cut everything and leave now.
     Stop,
@@ -32,6 +30,31 @@ pub enum Order {
     /// The listener at this place is given up, and nobody else accepts there any more: a child that is told to
     /// drain after this takes what waits there first.
     LastAt(u32),
+}
+
+/// Who takes over from a child that leaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heir {
+    /// Nobody: what waits at the listeners, or has been handed over and not been taken, is this child's to serve.
+    Nobody,
+    /// Others accept at the listeners, but take no connection that this child has.
+    Accepts,
+    /// Others accept, and take over connections between two requests.
+    TakesOver,
+}
+
+impl Heir {
+    fn number(self) -> u32 {
+        match self {
+            Self::Nobody => 0,
+            Self::Accepts => 1,
+            Self::TakesOver => 2,
+        }
+    }
+
+    fn from_number(number: u32) -> Option<Self> {
+        [Self::Nobody, Self::Accepts, Self::TakesOver].into_iter().find(|heir| heir.number() == number)
+    }
 }
 
 /// What a child tells the master.
@@ -61,8 +84,7 @@ impl Order {
     #[must_use]
     pub fn encode(self) -> [u8; LENGTH] {
         match self {
-            Self::Drain { grace_ms, deadline_ms, last: false } => message(1, grace_ms, deadline_ms),
-            Self::Drain { grace_ms, deadline_ms, last: true } => message(5, grace_ms, deadline_ms),
+            Self::Drain { grace_ms, heir } => message(1, grace_ms, heir.number()),
             Self::Stop => message(2, 0, 0),
             Self::Accept => message(3, 0, 0),
             Self::Ping(number) => message(4, number, 0),
@@ -74,8 +96,7 @@ impl Order {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         Some(match fields(bytes)? {
-            (1, grace_ms, deadline_ms) => Self::Drain { grace_ms, deadline_ms, last: false },
-            (5, grace_ms, deadline_ms) => Self::Drain { grace_ms, deadline_ms, last: true },
+            (1, grace_ms, heir) => Self::Drain { grace_ms, heir: Heir::from_number(heir)? },
             (2, 0, 0) => Self::Stop,
             (3, 0, 0) => Self::Accept,
             (4, number, 0) => Self::Ping(number),
@@ -209,8 +230,8 @@ mod tests {
     use super::*;
 
     const ORDERS: [Order; 7] = [
-        Order::Drain { grace_ms: 5_000, deadline_ms: 60_000, last: false },
-        Order::Drain { grace_ms: 0, deadline_ms: u32::MAX, last: true },
+        Order::Drain { grace_ms: 5_000, heir: Heir::TakesOver },
+        Order::Drain { grace_ms: u32::MAX, heir: Heir::Nobody },
         Order::Stop,
         Order::Accept,
         Order::Ping(0),

@@ -4,7 +4,7 @@ use super::accept::Came;
 use super::blocking::{self, Interrupt};
 use super::child::Child;
 use super::conn::{Conn, Scratch};
-use super::orders::{Heard, Order, Word};
+use super::orders::{Heard, Heir, Order, Word};
 use super::tokens::{Aged, Source};
 use crate::clock::{Moment, Tick};
 use crate::ids::WorkerIndex;
@@ -106,7 +106,7 @@ fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
             writer.set_state(WorkerState::Read);
             Some(Conn::new(Aged { index: 0, age: 0 }, newcomer, Some(ROW), child, now))
         }
-        Came::Nobody => None,
+        Came::Nobody | Came::Nonsense => None,
         Came::Shortage(fault, news) => {
             child.say_shortage(&fault, news);
             None
@@ -177,8 +177,8 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn leave(&self, grace: Duration, last: bool) {
-        self.child.begin_leaving(grace, last);
+    fn leave(&self, grace: Duration, heir: Heir) {
+        self.child.begin_leaving(grace, heir);
     }
 }
 
@@ -192,7 +192,7 @@ impl Interrupt for Master<'_> {
             // Closed: it would be seen for ever. Our epoll is its only other holder, and forgets it.
             self.terminate = None;
             self.child.say(Word::Draining);
-            self.leave(self.child.keep_alive_grace(), false);
+            self.leave(self.child.keep_alive_grace(), Heir::Accepts);
         }
         while !self.orphan {
             match self.child.orders.recv_order() {
@@ -205,7 +205,7 @@ impl Interrupt for Master<'_> {
                         warn!(self.child.log, "the master is gone; this child finishes its request and leaves";
                             "module" => "mpm_prefork");
                     }
-                    self.leave(self.child.keep_alive_grace(), true);
+                    self.leave(self.child.keep_alive_grace(), Heir::Nobody);
                     self.orphan = true;
                     // It was added, and both are open.
                     let _ = self.ear.delete(&self.child.orders);
@@ -218,8 +218,8 @@ impl Interrupt for Master<'_> {
                         self.child.say(Word::Pong { ping, progress_ms: 0 });
                         self.child.repeat();
                     }
-                    Order::Drain { grace_ms, last, .. } => {
-                        self.leave(Duration::from_millis(u64::from(grace_ms)), last);
+                    Order::Drain { grace_ms, heir } => {
+                        self.leave(Duration::from_millis(u64::from(grace_ms)), heir);
                     }
                 },
             }

@@ -20,7 +20,8 @@ pub struct Rows {
 struct Inner {
     /// Free rows; the one that was given back last is taken first, since its memory is warm.
     free: Vec<WorkerIndex>,
-    waiting: VecDeque<Aged>,
+    /// Who waits, and whether nothing of its request has been read.
+    waiting: VecDeque<(Aged, bool)>,
 }
 
 /// What came of giving a row back.
@@ -64,8 +65,9 @@ impl Rows {
     }
 
     /// Takes a row; with none free, `who` goes to the end of the line. Also says whether it was the last free one.
-    /// `show` is told how many are held, under the lock: the last word is the true one.
-    pub fn take(&self, who: Aged, show: impl FnOnce(u32)) -> Option<(WorkerIndex, bool)> {
+    /// `unread`: nothing of its request has been read yet. `show` is told how many are held, under the lock: the last
+    /// word is the true one.
+    pub fn take(&self, who: Aged, unread: bool, show: impl FnOnce(u32)) -> Option<(WorkerIndex, bool)> {
         let mut inner = self.lock();
         let row = inner.free.pop();
         match row {
@@ -76,7 +78,7 @@ impl Rows {
                 Some((row, busy == self.total))
             }
             None => {
-                inner.waiting.push_back(who);
+                inner.waiting.push_back((who, unread));
                 None
             }
         }
@@ -85,7 +87,7 @@ impl Rows {
     /// Gives a row back, or to whoever has waited longest; `show` as for [`Rows::take`].
     pub fn give<T>(&self, row: WorkerIndex, table: &Table<T>, show: impl FnOnce(u32)) -> Freed {
         let mut inner = self.lock();
-        while let Some(who) = inner.waiting.pop_front() {
+        while let Some((who, _)) = inner.waiting.pop_front() {
             match table.grant(who, row.0) {
                 Posted::Gone => {}
                 posted => return Freed::Granted { who, queue: posted == Posted::Queue },
@@ -100,13 +102,20 @@ impl Rows {
 
     /// A connection that waited goes away. After this no row can be granted to it.
     pub fn leave_line(&self, who: Aged) {
-        self.lock().waiting.retain(|other| *other != who);
+        self.lock().waiting.retain(|(other, _)| *other != who);
     }
 
-    /// How many wait.
+    /// Who has waited longest of those of whose requests nothing has been read.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+    pub fn longest_unread(&self) -> Option<Aged> {
+        if self.is_full() { self.first_unread(1).pop() } else { None }
+    }
+
+    /// The first `most` who wait and of whose requests nothing has been read; they stay in the line.
+    #[must_use]
+    pub fn first_unread(&self, most: usize) -> Vec<Aged> {
+        let inner = self.lock();
+        inner.waiting.iter().filter(|(_, unread)| *unread).map(|(who, _)| *who).take(most).collect()
     }
 }
 
@@ -119,10 +128,12 @@ mod tests {
         let table: Table<()> = Table::new(8);
         let rows = Rows::new(1);
         let whos: Vec<Aged> = (0..3).map(|_| table.insert(|_| ()).expect("room")).collect();
-        let (row, last) = rows.take(whos[0], |_| {}).expect("free");
+        let (row, last) = rows.take(whos[0], true, |_| {}).expect("free");
         assert!(last && rows.is_full());
-        assert_eq!(rows.take(whos[1], |_| {}), None);
-        assert_eq!(rows.take(whos[2], |_| {}), None);
+        assert_eq!(rows.take(whos[1], false, |_| {}), None);
+        assert_eq!(rows.take(whos[2], true, |_| {}), None);
+        assert_eq!(rows.longest_unread(), Some(whos[2]));
+        assert_eq!(rows.first_unread(5), [whos[2]]);
         assert_eq!(rows.give(row, &table, |_| {}), Freed::Granted { who: whos[1], queue: true });
         assert_eq!(table.take_grant(whos[1].index), Some(row.0));
         rows.leave_line(whos[2]);

@@ -5,7 +5,8 @@
 //! stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer.
 
 use super::child::Child;
-use super::orders::{Heard, Order, Word};
+use super::orders::{Heard, Heir, Order, Word};
+use super::tokens::Aged;
 use crate::clock::{Moment, Tick};
 use crate::log::line::cause;
 use crate::sys::poll::{self, Seen, Wish};
@@ -42,6 +43,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         polls: 0,
         quiet: 0,
         awake: true,
+        waited: None,
         said: 0,
         said_at: Moment(0),
         moved_at: child.read_clock(),
@@ -74,7 +76,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         if term && !terminated {
             terminated = true;
             child.say(Word::Draining);
-            steward.leave(child.keep_alive_grace(), false);
+            steward.leave(child.keep_alive_grace(), Heir::TakesOver);
         }
         if orders && !steward.orphan && !steward.hear() {
             return ChildExit::OK;
@@ -92,6 +94,8 @@ struct Steward {
     /// Looks since something was new.
     quiet: u32,
     awake: bool,
+    /// Who had waited longest for a worker row at the last look.
+    waited: Option<Aged>,
     /// What the master was told last.
     said: u32,
     said_at: Moment,
@@ -121,7 +125,7 @@ impl Steward {
                         warn!(self.child.log, "the master is gone; this child finishes what it has and leaves";
                             "module" => "core");
                     }
-                    self.leave(self.child.keep_alive_grace(), true);
+                    self.leave(self.child.keep_alive_grace(), Heir::Nobody);
                     self.orphan = true;
                     return true;
                 }
@@ -133,17 +137,20 @@ impl Steward {
                         self.child.say(Word::Pong { ping, progress_ms: self.stuck_for() });
                         self.child.repeat();
                     }
-                    Order::Drain { grace_ms, last, .. } => {
-                        self.leave(Duration::from_millis(u64::from(grace_ms)), last);
+                    Order::Drain { grace_ms, heir } => {
+                        self.leave(Duration::from_millis(u64::from(grace_ms)), heir);
                     }
                 },
             }
         }
     }
 
-    fn leave(&self, grace: Duration, last: bool) {
-        self.child.begin_leaving(grace, last);
+    fn leave(&mut self, grace: Duration, heir: Heir) {
+        self.child.begin_leaving(grace, heir);
         self.child.nudge_leader();
+        // A socket that takes no more connections is looked after from here.
+        self.awake = true;
+        self.quiet = 0;
     }
 
     /// How long nobody has been in the poll although there is work, in milliseconds.
@@ -171,13 +178,24 @@ impl Steward {
             self.quiet += 1;
         }
         self.polls = polls;
+        let mut at_rest = true;
+        if let Some(over) = &child.hand_over {
+            // Who waits at two looks has waited for long enough to be better off elsewhere.
+            let waits = child.longest_unread();
+            let vacancies = if waits.is_some() && self.waited == waits { child.vacancies() } else { 0 };
+            self.waited = waits;
+            at_rest = waits.is_none() && !over.is_unfinished();
+            if over.look(vacancies) {
+                child.nudge_leader();
+            }
+        }
         let busy = child.busy_now();
         if busy != self.said && now.micros_since(self.said_at) >= CENSUS {
             self.said = busy;
             self.said_at = now;
             child.say(Word::Census(busy));
         }
-        if self.quiet >= QUIET && busy == self.said {
+        if self.quiet >= QUIET && busy == self.said && at_rest {
             self.awake = false;
             child.steward_asleep.store(true, Ordering::SeqCst);
             // Somebody may have begun between the look and the word: they did not ring.

@@ -46,6 +46,8 @@ impl News {
     pub const ROW: Self = Self(1 << 8);
     /// A place among the backend's connections has become free.
     pub const LINK: Self = Self(1 << 9);
+    /// A sibling has a free worker row: better served there.
+    pub const GO_OVER: Self = Self(1 << 10);
 
     /// Whether any of `other` is in this set.
     #[must_use]
@@ -271,11 +273,18 @@ impl<T> Table<T> {
 
     /// Every connection that may exist now, for news that concern all.
     pub fn all(&self) -> impl Iterator<Item = Aged> + '_ {
+        self.some(0, u32::MAX).0
+    }
+
+    /// At most `most` of [`Table::all`], from number `first` on, and the number behind them; `None` at the end.
+    pub fn some(&self, first: u32, most: u32) -> (impl Iterator<Item = Aged> + '_, Option<u32>) {
         let fresh = self.free.lock().unwrap_or_else(PoisonError::into_inner).fresh;
-        (0..fresh).filter_map(|index| {
+        let behind = first.saturating_add(most).min(fresh);
+        let found = (first..behind).filter_map(|index| {
             let word = self.slot(index)?.word.load(Ordering::Acquire);
             Some(Aged { index, age: (word >> AGE_SHIFT) as u32 })
-        })
+        });
+        (found, (behind < fresh).then_some(behind))
     }
 }
 

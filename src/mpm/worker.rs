@@ -139,7 +139,7 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
             writer.set_state(WorkerState::Read);
             Some(Conn::new(Aged { index: row.0, age: 0 }, newcomer, Some(row), child, now))
         }
-        Came::Nobody => None,
+        Came::Nobody | Came::Nonsense => None,
         Came::Shortage(fault, news) => {
             child.say_shortage(&fault, news);
             None

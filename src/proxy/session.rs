@@ -107,6 +107,16 @@ impl Session {
         }
     }
 
+    /// A connection that another process has had, with `requests` so far: idle, to be closed at `deadline`, but not
+    /// later than if it had just become idle here.
+    #[must_use]
+    pub fn resumed(requests: u32, deadline: Tick, host: &VirtualHost, now: Tick) -> Self {
+        let fresh = Self { requests, ..Self::new(Tick(0)) };
+        let zero = Duration::ZERO;
+        let (span, _) = fresh.deadline(host, zero, zero, Waits::default(), Tick::NEVER);
+        Self { requests, ..Self::new(Tick(deadline.0.saturating_sub(span.0)).min(now)) }
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn phase(&self) -> Phase {

@@ -211,6 +211,12 @@ impl BoardReader {
     pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
         Snapshot::of_file(&self.0)
     }
+
+    /// Worker rows that are free now in the children of `generation` that serve, but for the one in `except`. To go
+    /// by, not to trust: they may be taken a moment later. Costs two system calls per child and no lock.
+    pub fn vacancies(&self, generation: Generation, except: SlotIndex) -> Result<u32, SnapshotError> {
+        read::vacancies(&*self.0, generation, except)
+    }
 }
 
 impl AsFd for BoardReader {
@@ -522,7 +528,10 @@ impl Board {
                 drain(&row.duration, &totals.duration);
             }
             drain(&place.process.panics, &totals.panics);
-            drain(&place.process.connections.accepted, &totals.accepted);
+            let connections = &place.process.connections;
+            drain(&connections.accepted, &totals.accepted);
+            drain(&connections.handed_over, &totals.handed_over);
+            drain(&connections.taken_over, &totals.taken_over);
             drain_all(&place.latency.counts, &totals.latency.counts);
             for (mine, sum) in place.backends.iter().zip(self.backend_totals) {
                 drain_backend(mine, sum);
@@ -609,6 +618,8 @@ impl Board {
                 0,
                 0,
                 0,
+                clamped(&slot.process.connections.handed_over),
+                clamped(&slot.process.connections.taken_over),
             ];
             let backends = slot.backends.iter().flat_map(counted_by_backend).map(clamped);
             let live = scalars.into_iter().chain(slot.latency.counts.iter().map(clamped)).chain(backends);
@@ -647,6 +658,8 @@ impl Board {
             &totals.children_started,
             &totals.children_ended,
             &totals.children_failed,
+            &totals.handed_over,
+            &totals.taken_over,
         ];
         let backends = self.backend_totals.iter().flat_map(counted_by_backend);
         scalars.into_iter().chain(&totals.latency.counts).chain(backends)
@@ -719,7 +732,7 @@ impl Slot {
             field.store(0, Relaxed);
         }
         clear([&process.mpm, &process.started, &process.ended, &process.panics]);
-        clear(process.reserved.iter().chain(&process.spare));
+        clear(&process.reserved);
         self.clear_gauges();
         for row in self.workers {
             row.state.store(0, Relaxed);
@@ -765,7 +778,7 @@ impl Slot {
         ] {
             gauge.store(0, Relaxed);
         }
-        clear([&counts.accepted]);
+        clear([&counts.accepted, &counts.handed_over, &counts.taken_over]);
         for backend in self.backends {
             backend.busy.store(0, Relaxed);
         }

@@ -220,8 +220,12 @@ pub struct Totals {
     pub children_ended: AtomicU64,
     /// Of these, how many ended by a fault.
     pub children_failed: AtomicU64,
+    /// Connections that a child handed over to another.
+    pub handed_over: AtomicU64,
+    /// Connections that a child took over from another.
+    pub taken_over: AtomicU64,
     /// Zero.
-    pub spare: [AtomicU64; 6],
+    pub spare: [AtomicU64; 4],
     /// Latencies of requests.
     pub latency: LatencyCounts,
 }
@@ -263,8 +267,6 @@ pub struct ProcessRow {
     pub panics: AtomicU64,
     /// What its connections are doing.
     pub connections: ConnectionCounts,
-    /// Zero.
-    pub spare: [AtomicU64; 2],
 }
 
 /// A child's client connections by what they do. All its threads add and subtract.
@@ -285,6 +287,10 @@ pub struct ConnectionCounts {
     pub tunnels: AtomicU32,
     /// Accepted since the child began.
     pub accepted: AtomicU64,
+    /// Handed over to other children, between two requests.
+    pub handed_over: AtomicU64,
+    /// Taken over from other children.
+    pub taken_over: AtomicU64,
 }
 
 /// A worker: five cache lines, one writer. The first line is what changes all the time; the rest changes
@@ -604,6 +610,8 @@ mod tests {
                     children_started,
                     children_ended,
                     children_failed,
+                    handed_over,
+                    taken_over,
                     spare,
                     latency,
                 }),
@@ -623,12 +631,21 @@ mod tests {
                     busy,
                     panics,
                     connections,
-                    spare,
                 }),
             ),
             (
                 "Connection counts",
-                fields!(ConnectionCounts { total, keep_alive, wait_io, writing, closing, tunnels, accepted }),
+                fields!(ConnectionCounts {
+                    total,
+                    keep_alive,
+                    wait_io,
+                    writing,
+                    closing,
+                    tunnels,
+                    accepted,
+                    handed_over,
+                    taken_over,
+                }),
             ),
             (
                 "Worker row",

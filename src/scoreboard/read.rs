@@ -4,6 +4,7 @@
 //! no memory. No index is used unchecked, and no claim of the file makes us read or reserve more than it has.
 
 use crate::clock::Moment;
+use crate::ids::{Generation, SlotIndex};
 use crate::scoreboard::decode::{MAX_COUNT, Request, count, padded, printable, printable_text, text};
 use crate::scoreboard::histogram::{BUCKETS, Histogram};
 use crate::scoreboard::layout::{
@@ -108,6 +109,30 @@ pub(super) fn take(source: &dyn Source) -> Result<(Snapshot, Tokens), SnapshotEr
             return Ok((snapshot, tokens));
         }
     }
+}
+
+/// See [`crate::scoreboard::board::BoardReader::vacancies`].
+pub(super) fn vacancies(
+    source: &dyn Source,
+    generation: Generation,
+    except: SlotIndex,
+) -> Result<u32, SnapshotError> {
+    let front = read_front(source)?;
+    let mut free = 0u32;
+    for slot in (0..front.slots).filter(|slot| *slot != except.0) {
+        let at = front.slot_table + u64::from(slot) * size_of::<SlotEntry>() as u64;
+        let entry: SlotEntry = read_row(source, at)?;
+        if entry.lent.load(Relaxed) == 0 {
+            continue;
+        }
+        let process: ProcessRow = read_row(source, entry.offset.load(Relaxed))?;
+        let serves = Stage::from_number(process.stage.load(Relaxed)) == Some(Stage::Ready);
+        if serves && process.pid.load(Relaxed) != 0 && process.generation.load(Relaxed) == generation.0 {
+            let threads = process.threads.load(Relaxed).min(entry.workers.load(Relaxed));
+            free = free.saturating_add(threads.saturating_sub(process.busy.load(Relaxed)));
+        }
+    }
+    Ok(free)
 }
 
 fn read_front(source: &dyn Source) -> Result<Front, SnapshotError> {
@@ -301,6 +326,8 @@ fn read_totals(source: &dyn Source, front: &Front) -> Result<Totals, SnapshotErr
         children_started: count(&row.children_started),
         children_ended: count(&row.children_ended),
         children_failed: count(&row.children_failed),
+        handed_over: count(&row.handed_over),
+        taken_over: count(&row.taken_over),
         latency,
     })
 }
@@ -313,7 +340,13 @@ impl Totals {
             self.bytes_out = self.bytes_out.saturating_add(worker.bytes_out);
             self.duration = self.duration.saturating_add(worker.duration);
         }
-        self.accepted = self.accepted.saturating_add(child.connections.accepted);
+        for (sum, more) in [
+            (&mut self.accepted, child.connections.accepted),
+            (&mut self.handed_over, child.connections.handed_over),
+            (&mut self.taken_over, child.connections.taken_over),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
         self.panics = self.panics.saturating_add(child.panics);
         self.latency.merge(&child.latency);
     }
@@ -406,6 +439,8 @@ fn read_block(
             closing: number(&connections.closing),
             tunnels: number(&connections.tunnels),
             accepted: count(&connections.accepted),
+            handed_over: count(&connections.handed_over),
+            taken_over: count(&connections.taken_over),
         },
         workers,
         latency,

@@ -74,7 +74,7 @@ impl ChildBlock {
         RowWriter { row: &self.workers[index.index()], block: self }
     }
 
-    /// Gauges of what the child's connections do, and how many it accepted.
+    /// Gauges of what the child's connections do, and how many it accepted, handed over, took over.
     #[must_use]
     pub fn connections(&self) -> &'static ConnectionCounts {
         &self.process.connections

@@ -232,6 +232,10 @@ pub struct Connections {
     pub tunnels: u32,
     /// Accepted so far.
     pub accepted: u64,
+    /// Handed over to other children so far.
+    pub handed_over: u64,
+    /// Taken over from other children so far.
+    pub taken_over: u64,
 }
 
 /// One worker row.
@@ -345,6 +349,10 @@ pub struct Totals {
     pub children_ended: u64,
     /// Of these, by a fault.
     pub children_failed: u64,
+    /// Connections that a child handed over to another.
+    pub handed_over: u64,
+    /// Connections that a child took over from another; the difference are on their way, or lost with a child.
+    pub taken_over: u64,
     /// Latencies.
     pub latency: Histogram,
 }

@@ -104,6 +104,7 @@ fn serve(block: &ChildBlock, slot: u32) {
     connections.total.store(3, Relaxed);
     connections.keep_alive.store(2, Relaxed);
     connections.accepted.store(5, Relaxed);
+    connections.handed_over.store(1, Relaxed);
     if slot == 1 {
         block.quiescing();
     }

@@ -236,6 +236,7 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
                 th { "Stage" } th { "Busy" } th {} th class="n" { "Connections" }
                 th class="n" { "coming in" } th class="n" { "going out" } th class="n" { "kept alive" }
                 th class="n" { "closing" } th class="n" { "tunnels" } th class="n" { "Accepted" }
+                th class="n" { "handed over" } th class="n" { "taken over" }
                 th class="n" { "Panics" }
             } }
             tbody {
@@ -254,7 +255,9 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
                             connections.total, connections.wait_io, connections.writing,
                             connections.keep_alive, connections.closing, connections.tunnels,
                         ] { td class="n" { (count) } }
-                        td class="n" { (connections.accepted) }
+                        @for count in [connections.accepted, connections.handed_over, connections.taken_over] {
+                            td class="n" { (count) }
+                        }
                         (alarming(child.panics))
                     }
                 }

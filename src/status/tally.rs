@@ -134,7 +134,13 @@ impl Tally {
         ] {
             *sum = sum.saturating_add(more);
         }
-        sum.accepted = sum.accepted.saturating_add(more.accepted);
+        for (sum, more) in [
+            (&mut sum.accepted, more.accepted),
+            (&mut sum.handed_over, more.handed_over),
+            (&mut sum.taken_over, more.taken_over),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
     }
 
     /// Whether all of MaxRequestWorkers are busy, so that whoever comes now waits.

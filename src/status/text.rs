@@ -108,14 +108,16 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     )?;
     writeln!(
         text,
-        "connections  {} open: {} kept alive, {} coming in, {} going out, {} closing, {} tunnels; {} accepted",
+        "connections  {} open: {} kept alive, {} coming in, {} going out, {} closing, {} tunnels; {} accepted, \
+         {} handed over",
         connections.total,
         connections.keep_alive,
         connections.wait_io,
         connections.writing,
         connections.closing,
         connections.tunnels,
-        grouped(totals.accepted)
+        grouped(totals.accepted),
+        grouped(totals.handed_over)
     )?;
     write!(text, "requests     {}", grouped(totals.requests))?;
     if let Some(rate) = tally.rates.requests {
@@ -277,7 +279,7 @@ last reload refused at Tuesday, 14-Nov-2023 22:13:29 UTC: ostler.conf:3:1: no
 reloads refused so far: 1
 
 workers      1 busy, 3 idle, 1 finishing; spare 2 to 8, at most 8
-connections  6 open: 4 kept alive, 0 coming in, 0 going out, 0 closing, 0 tunnels; 15 accepted
+connections  6 open: 4 kept alive, 0 coming in, 0 going out, 0 closing, 0 tunnels; 15 accepted, 3 handed over
 requests     3, 0.3/s; 300 B in, 5.9 KiB out, 600 B/s out
 latency      median 2.0 ms, p99 2.0 ms, p99.9 2.0 ms
 children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 0 panics

@@ -8,6 +8,7 @@
 pub mod epoll;
 pub mod fd;
 pub mod lock;
+pub mod passing;
 pub mod poll;
 pub mod privilege;
 pub mod process;

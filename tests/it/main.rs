@@ -19,6 +19,7 @@ mod config;
 mod crowd;
 mod demo;
 mod framing;
+mod handover;
 mod hostile;
 mod keepalive;
 mod laws;

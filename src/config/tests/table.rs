@@ -20,6 +20,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("GracefulReloadTimeout", "0"),
     ("GracefulShutdownTimeout", "10"),
     ("Group", "#1000"),
+    ("HandOver", "off"),
     ("Include", "ostler.conf"),
     ("IncludeOptional", "none*"),
     ("KeepAlive", "off"),

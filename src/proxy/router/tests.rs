@@ -68,6 +68,7 @@ fn config(hosts: Vec<VirtualHost>) -> Config {
         graceful_reload_timeout: None,
         child_stall_timeout: Duration::from_secs(30),
         extended_status: true,
+        hand_over: true,
         see_request_tail: false,
         server_tokens: ServerTokens::Full,
         hosts,

@@ -1,0 +1,196 @@
+//! When and how a connection between two requests goes to another child (`HandOver`, event driver).
+//!
+//! All children hold both ends of one SOCK_SEQPACKET pair. A child that leaves sends what is idle there, so that no
+//! client is closed and the child is gone with its last request; a child whose worker rows are all held sends those
+//! on which a new request has arrived, while a sibling has a row free. Whoever has room receives (see `accept`), so
+//! that a receiver that is killed strands nothing. Where the socket takes no more, a connection stays where it is.
+//!
+//! Nothing may be left in the socket when nobody receives any more: a child that leaves without an heir stops
+//! sending, and then takes back what it finds there, its own last words included.
+
+use super::child::{Child, Event};
+use super::conn::Conn;
+use super::event::accept_handed;
+use super::table::News;
+use crate::clock::Moment;
+use crate::log::line::cause;
+use crate::mpm::tokens::Source;
+use crate::proxy::session::Phase;
+use crate::sys::passing;
+use mio::Interest;
+use mio::unix::SourceFd;
+use slog::{error, warn};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// Connections that are looked at again at once after the socket was full: some more than it holds.
+const BATCH: u32 = 512;
+
+/// The sending end, and what is to be done with it.
+#[derive(Debug)]
+pub struct HandOver {
+    socket: OwnedFd,
+    /// This child is leaving, and others take over its idle connections.
+    has_heir: AtomicBool,
+    /// The socket took no more; idle connections wait until the steward's next look.
+    full: AtomicBool,
+    /// Idle connections that have to be looked at again begin at this number, plus 1; 0: none has to.
+    again_from: AtomicU32,
+    /// Whether the socket has been full since that number was last 1.
+    was_full: AtomicBool,
+    /// A leader has to carry on from there.
+    retry: AtomicBool,
+    /// So many connections that wait for a row are better off elsewhere.
+    go_over: AtomicU32,
+    /// This child has no heir: a leader has to take back what nobody has taken over.
+    take_back: AtomicBool,
+    /// Another fault than a full socket has been told of.
+    complained: AtomicBool,
+}
+
+impl HandOver {
+    /// `socket` is the sending end.
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            has_heir: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            again_from: AtomicU32::new(0),
+            was_full: AtomicBool::new(false),
+            retry: AtomicBool::new(false),
+            go_over: AtomicU32::new(0),
+            take_back: AtomicBool::new(false),
+            complained: AtomicBool::new(false),
+        }
+    }
+
+    /// The child leaves. With no heir, it has to take back what was not taken over.
+    pub fn leaving(&self, has_heir: bool) {
+        self.has_heir.store(has_heir, Ordering::SeqCst);
+        if !has_heir {
+            self.take_back.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether this child is leaving and others take over its idle connections.
+    #[must_use]
+    pub fn has_heir(&self) -> bool {
+        self.has_heir.load(Ordering::Relaxed)
+    }
+
+    /// Whether an idle connection should try now.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.has_heir() && !self.full.load(Ordering::Relaxed)
+    }
+
+    fn refused(&self, fault: &io::Error, child: &Child) {
+        self.full.store(true, Ordering::Relaxed);
+        self.was_full.store(true, Ordering::Relaxed);
+        let _ = self.again_from.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+        if !passing::is_full(fault) && !self.complained.swap(true, Ordering::Relaxed) {
+            warn!(child.log, "cannot hand a connection over to another child: {}; it stays here", cause(fault);
+                "module" => "mpm_event");
+        }
+    }
+
+    /// The steward's look: whether there is something for a leader to do, because the socket was full, or because
+    /// `vacancies` worker rows of siblings are free while requests wait here.
+    pub fn look(&self, vacancies: u32) -> bool {
+        self.full.store(false, Ordering::Relaxed);
+        let retry = self.is_unfinished();
+        self.retry.store(retry, Ordering::Release);
+        self.go_over.store(vacancies, Ordering::Relaxed);
+        retry || vacancies > 0
+    }
+
+    /// Whether idle connections wait for room in the socket.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.has_heir() && self.again_from.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// What a leader does between two polls: tells connections that it is time to go, takes back those that nobody took.
+pub(super) fn lead(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
+    let Some(over) = &child.hand_over else { return };
+    let go = over.go_over.swap(0, Ordering::Relaxed);
+    if go > 0 {
+        super::event::listen_no_more(child, event, now, ready);
+        for who in event.rows.first_unread(go as usize) {
+            super::event::post(event, who, News::GO_OVER, ready);
+        }
+    }
+    if over.retry.swap(false, Ordering::Acquire)
+        && let Some(first) = over.again_from.load(Ordering::Relaxed).checked_sub(1)
+    {
+        let (batch, next) = event.table.some(first, BATCH);
+        for who in batch {
+            super::event::post(event, who, News::TIMER, ready);
+        }
+        // A round in which the socket was full is followed by another.
+        let next = next.map_or(u32::from(over.was_full.load(Ordering::Relaxed)), |next| next + 1);
+        if next <= 1 {
+            over.was_full.store(false, Ordering::Relaxed);
+        }
+        over.again_from.store(next, Ordering::Relaxed);
+    }
+    if over.take_back.swap(false, Ordering::SeqCst) {
+        accept_handed(child, event, now, ready);
+    }
+}
+
+/// Sends a connection that is between two requests to another child. Whether it is gone: then the caller drops it.
+/// It is not watched any more while it is sent: a watch would live on with the other child's descriptor.
+pub(super) fn hand_over(child: &Child, event: &Event, conn: &mut Conn, now: Moment) -> bool {
+    let (Some(over), Some(passage)) = (&child.hand_over, conn.passage(child, now)) else { return false };
+    let waited = conn.session.phase() == Phase::Row;
+    if waited {
+        event.rows.leave_line(conn.who);
+        conn.row = child.granted_row(conn.who);
+        if conn.row.is_some() {
+            // Just in time: it is served here. The word that it has a row is on its way.
+            return false;
+        }
+    }
+    let fd = conn.client().as_raw_fd();
+    if let Err(fault) = child.registry.deregister(&mut SourceFd(&fd)) {
+        error!(child.log, "cannot stop watching a connection: {}; it is closed", cause(&fault);
+            "module" => "mpm_event");
+        return true;
+    }
+    match passing::send(over.socket.as_fd(), &passage.encode(), conn.client()) {
+        Ok(()) => {
+            child.block.connections().handed_over.fetch_add(1, Ordering::Relaxed);
+            if child.is_leaving() && !over.has_heir() {
+                // Too late: others may have looked for the last time.
+                let mut ready = Vec::new();
+                accept_handed(child, event, now, &mut ready);
+                for index in ready {
+                    child.lead.push(index);
+                }
+            }
+            true
+        }
+        Err(fault) => {
+            over.refused(&fault, child);
+            if waited {
+                conn.row = child.take_row(conn.who, true);
+                if conn.row.is_some() {
+                    // It has its row by itself, and must hear of it as if it had been given one.
+                    event.table.post(conn.who, News::ROW);
+                }
+            }
+            let token = Source::Client(conn.who).token();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(fault) = child.registry.register(&mut SourceFd(&fd), token, interest) {
+                error!(child.log, "cannot watch a connection: {}; it is closed", cause(&fault);
+                    "module" => "mpm_event");
+                return true;
+            }
+            false
+        }
+    }
+}

@@ -33,5 +33,6 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod transfers;
 mod tunnels;
 mod vectors_proxy;

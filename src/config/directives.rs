@@ -371,7 +371,7 @@ pub static TABLE: &[Entry] = &[
         "an idle connection holds no worker; MaxConnectionsPerProcess serves instead")
         .only(Drivers::Event).told("no factor"),
     directive("ChildStallTimeout", Key::ChildStallTimeout, SERVER, (1, 1), "seconds",
-        "a child that does not answer the master for so long is replaced")
+        "a child that does not answer the master, or is stuck, for so long is replaced")
         .preset("30"),
     directive("CoreDumpDirectory", Key::CoreDumpDirectory, SERVER, (1, 1), "directory",
         "where a child that crashes leaves its core")

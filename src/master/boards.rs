@@ -172,6 +172,12 @@ impl Boards {
         self.all().map(|board| board.connections(slot)).max().unwrap_or(0)
     }
 
+    /// Whether the child in `slot` says that it has nothing left but tunnels.
+    #[must_use]
+    pub fn has_only_tunnels(&self, slot: SlotIndex) -> bool {
+        self.all().any(|board| board.has_only_tunnels(slot))
+    }
+
     /// What the workers of `slot` hold.
     #[must_use]
     pub fn post_mortem(&self, slot: SlotIndex) -> Vec<Worker> {

@@ -5,8 +5,11 @@
 
 use crate::clock::Tick;
 use crate::ids::{ChildPid, Generation, SlotIndex};
+use crate::master::policy::Recycling;
 use crate::master::pulse::Pulse;
-use crate::mpm::orders::Orders;
+use crate::mpm::orders::{Order, Orders};
+use std::collections::VecDeque;
+use std::io;
 
 /// Where a child is on its way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +52,8 @@ pub struct Child {
     pub stage: Stage,
     /// Our end of the socket pair.
     pub orders: Orders,
+    /// Orders that could not be sent, because the child had not read for long, in their order.
+    pub unsent: VecDeque<Order>,
     /// Whether the other end is closed: it is about to end.
     pub deaf: bool,
     /// When it was forked.
@@ -68,6 +73,40 @@ impl Child {
     #[must_use]
     pub fn is_active(&self) -> bool {
         matches!(self.stage, Stage::Starting | Stage::Ready)
+    }
+
+    /// Sends an order, or keeps one that must arrive until [`Child::catch_up`]: a child that has not read for long
+    /// has no room for more.
+    ///
+    /// # Errors
+    /// If it will not arrive.
+    pub fn tell(&mut self, order: Order) -> io::Result<()> {
+        // Whoever is to stop at once need not hear what came before.
+        if order == Order::Stop {
+            self.unsent.clear();
+        }
+        if self.unsent.is_empty() {
+            match self.orders.send_order(order) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && order.must_arrive() => {}
+                sent => return sent,
+            }
+        } else if !order.must_arrive() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.unsent.push_back(order);
+        Ok(())
+    }
+
+    /// Sends what has been kept, as far as there is room. Whether something is left.
+    pub fn catch_up(&mut self) -> bool {
+        while let Some(&order) = self.unsent.front() {
+            match self.orders.send_order(order) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // Sent; or it is gone, and needs no order any more.
+                Ok(()) | Err(_) => self.unsent.pop_front(),
+            };
+        }
+        false
     }
 
     /// Whether it goes, by order or of its own accord.
@@ -174,15 +213,20 @@ impl Children {
         self.iter().any(|(_, child)| child.heir_of == Some(pid))
     }
 
-    /// How many are in the course of being replaced because they have served their number: heirs that start,
-    /// and the old that finish.
+    /// Those in the course of being replaced because they have served their number: heirs that start, and the old
+    /// that finish, apart by whether they have nothing left but tunnels, as `has_only_tunnels` says of a slot.
     #[must_use]
-    pub fn recycling(&self) -> u32 {
-        self.count(|child| match child.stage {
-            Stage::Starting => child.heir_of.is_some(),
-            Stage::Draining(why) => why == Why::Recycled,
-            Stage::Ready | Stage::Stopping | Stage::Killed => false,
-        })
+    pub fn recycling(&self, has_only_tunnels: impl Fn(SlotIndex) -> bool) -> Recycling {
+        let mut recycling = Recycling::default();
+        for (slot, child) in self.iter() {
+            match child.stage {
+                Stage::Starting if child.heir_of.is_some() => recycling.changing += 1,
+                Stage::Draining(Why::Recycled) if has_only_tunnels(slot) => recycling.lingering += 1,
+                Stage::Draining(Why::Recycled) => recycling.changing += 1,
+                _ => {}
+            }
+        }
+        recycling
     }
 }
 
@@ -193,6 +237,7 @@ fn count<T>(items: impl Iterator<Item = T>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mpm::orders::{Heard, Heir};
     use crate::sys::socket;
 
     fn child(pid: i32, stage: Stage) -> Child {
@@ -201,6 +246,7 @@ mod tests {
             generation: Generation(1),
             stage,
             orders: Orders::new(socket::pair().unwrap().0),
+            unsent: VecDeque::new(),
             deaf: false,
             forked: Tick(0),
             ready: None,
@@ -239,14 +285,52 @@ mod tests {
         let heir = |of: i32, stage| Child { heir_of: ChildPid::new(of), ..child(90, stage) };
         children.insert(SlotIndex(0), child(1, Stage::Ready));
         children.insert(SlotIndex(1), heir(1, Stage::Starting));
-        assert_eq!(children.recycling(), 1);
+        let recycling = |children: &Children, tunnels: &[u32]| {
+            let Recycling { changing, lingering } = children.recycling(|slot| tunnels.contains(&slot.0));
+            (changing, lingering)
+        };
+        assert_eq!(recycling(&children, &[0]), (1, 0), "it has not left yet");
         assert!(children.has_heir(ChildPid::new(1).unwrap()));
         children.get_mut(SlotIndex(0)).unwrap().stage = Stage::Draining(Why::Recycled);
         let new = children.get_mut(SlotIndex(1)).unwrap();
         new.stage = Stage::Ready;
         new.heir_of = None;
-        assert_eq!(children.recycling(), 1);
+        assert_eq!(recycling(&children, &[]), (1, 0));
+        assert_eq!(recycling(&children, &[0, 1]), (0, 1));
         children.get_mut(SlotIndex(0)).unwrap().stage = Stage::Draining(Why::Surplus);
-        assert_eq!(children.recycling(), 0);
+        assert_eq!(recycling(&children, &[]), (0, 0));
+    }
+
+    #[test]
+    fn an_order_that_must_arrive_is_kept_until_there_is_room() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let theirs = Orders::new(theirs);
+        let mut child = Child { orders: Orders::new(ours), ..child(1, Stage::Ready) };
+        let mut pings = 0;
+        while child.tell(Order::Ping(pings)).is_ok() {
+            pings += 1;
+        }
+        assert!(pings > 10 && child.unsent.is_empty(), "a ping is not worth keeping");
+        let drain = Order::Drain { grace_ms: 1, heir: Heir::Accepts };
+        child.tell(Order::LastAt(3)).unwrap();
+        child.tell(drain).unwrap();
+        assert!(child.tell(Order::Accept).is_err(), "it would overtake the others");
+        assert!(child.catch_up(), "there is no room yet");
+        let mut heard = Vec::new();
+        loop {
+            match theirs.recv_order() {
+                Heard::Message(order) => heard.push(order),
+                Heard::Nothing if !child.unsent.is_empty() => assert!(!child.catch_up()),
+                _ => break,
+            }
+        }
+        assert_eq!(heard.len(), pings as usize + 2);
+        assert_eq!(heard[pings as usize..], [Order::LastAt(3), drain]);
+        while child.tell(Order::Accept).is_ok() {}
+        child.tell(drain).unwrap();
+        child.tell(Order::Stop).unwrap();
+        assert_eq!(child.unsent, [Order::Stop], "nothing else matters any more");
+        drop(theirs);
+        assert!(!child.catch_up(), "whoever is gone needs no order");
     }
 }

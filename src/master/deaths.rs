@@ -77,6 +77,12 @@ impl Obituary {
         }
     }
 
+    /// Whether it could not start for want of something, as others before it perhaps.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        self.ready.is_none() && self.death == Death::Exited(ChildExit::SICK.0)
+    }
+
     /// Who, how and at what age: `child 4711 (slot 3, generation 2) killed by SIGSEGV after 4 min 2 s`.
     #[must_use]
     pub fn sentence(&self, now: Tick) -> String {

@@ -20,10 +20,6 @@ use std::time::Duration;
 /// The first generation's number.
 pub const FIRST: ids::Generation = ids::Generation(1);
 
-/// The longest that a leaving child keeps an idle connection open, so that a request that is on its way is
-/// still answered.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Delays between forks while children of a generation die young.
 const CRASHES: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(30), Duration::from_secs(60));
@@ -125,13 +121,22 @@ impl Generation {
         format!("ostler: master ({}, generation {}){path}", self.config.mpm.name(), self.number)
     }
 
-    /// How long idle kept-alive connections of a leaving child stay open: as long as their clients may expect,
-    /// but not longer than [`GRACE`] or `at_most`.
+    /// How long idle kept-alive connections of a leaving child stay open: as long as their clients may expect
+    /// (KeepAliveTimeout), but not longer than `at_most`. A request that is on its way is so still answered.
     #[must_use]
     pub fn grace(&self, at_most: Option<Duration>) -> Duration {
         let hosts = self.config.hosts.iter();
         let expected = hosts.map(|host| host.keep_alive.timeout).max().unwrap_or_default();
-        expected.min(GRACE).min(at_most.unwrap_or(GRACE))
+        expected.min(at_most.unwrap_or(Duration::MAX))
+    }
+
+    /// The same where the server goes on, or stops within `left`: at most GracefulReloadTimeout, and in a stop so
+    /// much less than the whole time that what is only idle is closed before it is cut.
+    #[must_use]
+    pub fn grace_within(&self, left: Option<Duration>) -> Duration {
+        let most = self.config.graceful_reload_timeout.unwrap_or(Duration::MAX);
+        let left = left.map_or(Duration::MAX, |left| left - (left / 10).min(Duration::from_secs(1)));
+        self.grace(Some(most.min(left)))
     }
 }
 
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn the_grace_is_what_clients_expect_within_bounds() {
         for (keep_alive, at_most, want) in
-            [(2, None, 2), (600, None, 5), (600, Some(3), 3), (2, Some(30), 2), (5, Some(0), 0)]
+            [(2, None, 2), (600, None, 600), (600, Some(3), 3), (2, Some(30), 2), (5, Some(0), 0)]
         {
             let text = format!("Listen 127.0.0.1:0\nErrorLog /dev/stderr\nKeepAliveTimeout {keep_alive}\n");
             let config = config::from_text("test", &text, &Options::default()).expect("a valid text").config;
@@ -237,6 +242,30 @@ mod tests {
             let generation = Generation::new(FIRST, Arc::new(config), listeners, logs, None, Tick(0));
             let grace = generation.grace(at_most.map(Duration::from_secs));
             assert_eq!(grace, Duration::from_secs(want), "KeepAliveTimeout {keep_alive}, {at_most:?}");
+        }
+    }
+
+    #[test]
+    fn the_grace_ends_before_a_stop_cuts_and_with_graceful_reload_timeout() {
+        for (keep_alive, reload, left, want) in [
+            (5, 60, None, 5_000),
+            (600, 60, None, 60_000),
+            (600, 0, None, 600_000),
+            (15, 60, Some(30), 15_000),
+            (600, 60, Some(30), 29_000),
+            (600, 60, Some(1), 900),
+            (600, 60, Some(0), 0),
+        ] {
+            let text = format!(
+                "Listen 127.0.0.1:0\nErrorLog /dev/stderr\nKeepAliveTimeout {keep_alive}\n\
+                 GracefulReloadTimeout {reload}\n"
+            );
+            let config = config::from_text("test", &text, &Options::default()).expect("a valid text").config;
+            let listeners = Listeners::bind(&config).expect("port 0 is always free");
+            let logs = Logs::open(&config).expect("stderr is always open");
+            let generation = Generation::new(FIRST, Arc::new(config), listeners, logs, None, Tick(0));
+            let grace = generation.grace_within(left.map(Duration::from_secs));
+            assert_eq!(grace, Duration::from_millis(want), "{keep_alive}, {reload}, {left:?}");
         }
     }
 

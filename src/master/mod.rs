@@ -2,7 +2,7 @@
 //!
 //! [`start`] opens what can be opened and becomes the master; [`supervisor`] is its loop, `upkeep` what it does
 //! in each turn, [`reload`] how one generation takes the place of another. Decided apart, as functions of numbers: [`policy`], [`pulse`], [`shutdown`], [`deaths`],
-//! [`backoff`]. [`control`] is the other side: `-k stop`.
+//! [`backoff`], [`shortage`]. [`control`] is the other side: `-k stop`.
 
 pub mod backoff;
 pub mod boards;
@@ -20,11 +20,13 @@ pub mod pulse;
 pub mod reload;
 pub mod resolve;
 pub mod resolver;
+pub mod shortage;
 pub mod shutdown;
 pub mod signals;
 pub mod spawn;
 pub mod start;
 pub mod supervisor;
+mod tell;
 mod upkeep;
 
 pub use error::StartError;

@@ -73,6 +73,26 @@ impl Limits {
     }
 }
 
+/// Children in the course of being replaced because they have served their number.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Recycling {
+    /// Heirs that start, and the old that finish what they have.
+    pub changing: u32,
+    /// The old that have nothing left but tunnels, which may last for ever.
+    pub lingering: u32,
+}
+
+/// Whether one more of `active` children may be replaced because it has served its number: a tenth of them at a
+/// time, and at least one.
+///
+/// An old one that has nothing left but tunnels costs no capacity, and no one knows when it ends: it holds nobody
+/// up, as long as a slot is left for a reload, which is what would end it.
+#[must_use]
+pub fn may_recycle(active: u32, recycling: Recycling, free_slots: u32) -> bool {
+    let reserve = u32::from(recycling.lingering > 0);
+    recycling.changing < (active / 10).max(1) && free_slots > reserve
+}
+
 /// What to do now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
@@ -357,6 +377,25 @@ mod tests {
     }
 
     #[test]
+    fn a_tenth_may_be_replaced_at_a_time_and_tunnels_hold_nobody_up() {
+        for (active, changing, lingering, free_slots, want, why) in [
+            (1, 0, 0, 1, true, "at least one"),
+            (1, 1, 0, 5, false, "one at a time"),
+            (19, 1, 0, 9, false, "a tenth of 19 is one"),
+            (20, 1, 0, 9, true, "a tenth of 20 is two"),
+            (20, 2, 0, 9, false, "and not three"),
+            (2, 0, 0, 0, false, "no slot"),
+            (2, 0, 0, 1, true, "the last slot, for a moment"),
+            (2, 0, 1, 2, true, "an old one with tunnels does not count"),
+            (2, 0, 7, 2, true, "however many"),
+            (2, 0, 1, 1, false, "but one slot is left for a reload"),
+            (2, 1, 1, 9, false, "nor does it make room for more"),
+        ] {
+            assert_eq!(may_recycle(active, Recycling { changing, lingering }, free_slots), want, "{why}");
+        }
+    }
+
+    #[test]
     fn a_dip_below_min_spare_forks_nobody_unless_it_lasts_or_none_is_idle() {
         let mut pace = Pace::SLOW;
         assert_eq!(ask(&census(2, 0, 26), &mut pace, 0), Action::Nothing);
@@ -506,6 +545,35 @@ mod tests {
         assert_eq!(pace, Pace::SLOW);
         let (decision, _) = decide(&census(2, 0, 50), &LIMITS, Pace::SLOW, Tick(5));
         assert_eq!(decision.again, Some(Tick(1005)), "the end of the step");
+    }
+
+    #[test]
+    fn the_references_growth_from_one_child_takes_steps_of_one_two_and_four() {
+        // Its vector 6: StartServers 1, MinSpare 200, MaxSpare 250, ThreadsPerChild 25, MaxRequestWorkers 400.
+        let limits = Limits { min_spare: 200, max_spare: 250, threads_per_child: 25, max_children: 16 };
+        let (mut pace, mut now, mut active, mut forked) = (Pace::SLOW, 0, 1, Vec::new());
+        loop {
+            let census = Census { active, starting: 0, busy: 0, idle: active * 25, free_slots: 32 - active };
+            let (decision, next) = decide(&census, &limits, pace, Tick(now));
+            pace = next;
+            match decision.action {
+                Action::Fork(count) => {
+                    forked.push((now, count));
+                    active += count;
+                    // They get ready 20 ms later.
+                    now += 20;
+                }
+                _ => match decision.again {
+                    Some(again) => now = again.0,
+                    None => break,
+                },
+            }
+        }
+        assert_eq!((active, limits.children_for(200)), (8, 8), "200 idle workers");
+        assert_eq!(forked, [(1_000, 1), (1_020, 2), (1_040, 4)], "httpd takes a second for each step");
+        assert_eq!(pace.rate, 8, "the rate is forgotten with the shortage");
+        let census = Census { active: 8, starting: 0, busy: 200, idle: 0, free_slots: 24 };
+        assert_eq!(decide(&census, &limits, pace, Tick(60_000)).0.action, Action::Fork(1), "back to one");
     }
 
     #[test]

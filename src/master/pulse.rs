@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Pulse {
     /// The ping that has not been answered, and since when.
     asked: Option<(u32, Tick)>,
+    /// It has been told that the answer is late.
+    told: bool,
     /// When the last answer came, or the child became ready.
     heard: Tick,
     number: u32,
@@ -23,23 +25,33 @@ pub enum Beat {
     Fine(Tick),
     /// Send it a ping of this number.
     Ping(u32),
-    /// It has not answered for so long.
+    /// It has not answered for so long, which is worth a line; it may still do so.
+    Late(Duration),
+    /// It has not answered for so long, and will not.
     Silent(Duration),
 }
+
+/// An answer that takes longer than this, or than half of the time-out, is late.
+const LATE: Duration = Duration::from_secs(5);
 
 impl Pulse {
     /// A child that has just said that it is ready.
     #[must_use]
     pub fn new(now: Tick) -> Self {
-        Self { asked: None, heard: now, number: 0 }
+        Self { asked: None, told: false, heard: now, number: 0 }
     }
 
-    /// An answer to ping `number`; an old one counts for nothing.
-    pub fn answer(&mut self, number: u32, now: Tick) {
-        if self.asked.is_some_and(|(asked, _)| asked == number) {
-            self.asked = None;
-            self.heard = now;
-        }
+    /// An answer to ping `number`; an old one counts for nothing. How long it took, if it was told to be late.
+    pub fn answer(&mut self, number: u32, now: Tick) -> Option<Duration> {
+        let (_, since) = self.asked.take_if(|(asked, _)| *asked == number)?;
+        self.heard = now;
+        std::mem::take(&mut self.told).then(|| now.until(since))
+    }
+
+    /// Whether an answer is late: what this child is told now it may not hear.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.told
     }
 
     /// After a stall of our own: the answer may be on its way since long, so the time begins anew.
@@ -54,8 +66,17 @@ impl Pulse {
     #[must_use]
     pub fn beat(&mut self, busy: bool, timeout: Duration, now: Tick) -> Beat {
         if let Some((_, since)) = self.asked {
-            let silent = since.after(timeout);
-            if silent <= now { Beat::Silent(now.until(since)) } else { Beat::Fine(silent) }
+            let (late, silent) = (since.after(LATE.min(timeout / 2)), since.after(timeout));
+            if silent <= now {
+                Beat::Silent(now.until(since))
+            } else if self.told {
+                Beat::Fine(silent)
+            } else if late <= now {
+                self.told = true;
+                Beat::Late(now.until(since))
+            } else {
+                Beat::Fine(late)
+            }
         } else {
             let pause = if busy { (timeout / 3).max(Duration::from_secs(1)) } else { timeout };
             let next = self.heard.after(pause);
@@ -81,8 +102,8 @@ mod tests {
             let mut pulse = Pulse::new(Tick(0));
             assert_eq!(pulse.beat(busy, TIMEOUT, Tick(0)), Beat::Fine(Tick(first)));
             assert_eq!(pulse.beat(busy, TIMEOUT, Tick(first)), Beat::Ping(1));
-            assert_eq!(pulse.beat(busy, TIMEOUT, Tick(first + 5)), Beat::Fine(Tick(first + 30_000)));
-            pulse.answer(1, Tick(first + 6));
+            assert_eq!(pulse.beat(busy, TIMEOUT, Tick(first + 5)), Beat::Fine(Tick(first + 5_000)));
+            assert_eq!(pulse.answer(1, Tick(first + 6)), None, "in good time");
             assert_eq!(pulse.beat(busy, TIMEOUT, Tick(first + 6)), Beat::Fine(Tick(2 * first + 6)));
         }
     }
@@ -91,10 +112,15 @@ mod tests {
     fn silence_is_noticed_and_only_the_right_answer_ends_it() {
         let mut pulse = Pulse::new(Tick(0));
         assert_eq!(pulse.beat(true, TIMEOUT, Tick(10_000)), Beat::Ping(1));
-        pulse.answer(0, Tick(10_001));
-        pulse.answer(2, Tick(10_001));
+        assert_eq!(pulse.answer(0, Tick(10_001)), None);
+        assert_eq!(pulse.answer(2, Tick(10_001)), None);
+        assert!(!pulse.is_late());
+        assert_eq!(pulse.beat(true, TIMEOUT, Tick(15_000)), Beat::Late(Duration::from_secs(5)));
+        assert!(pulse.is_late());
+        assert_eq!(pulse.beat(true, TIMEOUT, Tick(15_001)), Beat::Fine(Tick(40_000)), "told once");
         assert_eq!(pulse.beat(true, TIMEOUT, Tick(40_000)), Beat::Silent(TIMEOUT));
-        pulse.answer(1, Tick(40_001));
+        assert_eq!(pulse.answer(1, Tick(40_001)), Some(Duration::from_millis(30_001)));
+        assert!(!pulse.is_late());
         assert_eq!(pulse.beat(true, TIMEOUT, Tick(40_001)), Beat::Fine(Tick(50_001)));
     }
 
@@ -103,7 +129,7 @@ mod tests {
         let mut pulse = Pulse::new(Tick(0));
         assert_eq!(pulse.beat(true, TIMEOUT, Tick(10_000)), Beat::Ping(1));
         pulse.pardon(Tick(90_000));
-        assert_eq!(pulse.beat(true, TIMEOUT, Tick(90_000)), Beat::Fine(Tick(120_000)));
+        assert_eq!(pulse.beat(true, TIMEOUT, Tick(90_000)), Beat::Fine(Tick(95_000)));
         assert_eq!(pulse.beat(true, TIMEOUT, Tick(120_000)), Beat::Silent(TIMEOUT));
     }
 
@@ -111,5 +137,10 @@ mod tests {
     fn short_timeouts_do_not_make_a_storm() {
         let mut pulse = Pulse::new(Tick(0));
         assert_eq!(pulse.beat(true, Duration::from_secs(1), Tick(10)), Beat::Fine(Tick(1_000)));
+        assert_eq!(pulse.beat(true, Duration::from_secs(1), Tick(1_000)), Beat::Ping(1));
+        assert_eq!(
+            pulse.beat(true, Duration::from_secs(1), Tick(1_500)),
+            Beat::Late(Duration::from_millis(500))
+        );
     }
 }

@@ -58,6 +58,8 @@ pub struct Estate {
     pub hand_over: (OwnedFd, OwnedFd),
     /// The main error log: the current generation's.
     pub log: slog::Logger,
+    /// That children cannot start for want of something has been told.
+    pub shortage_told: bool,
     /// Standard error is the error log too, and moves with it.
     pub captive_stderr: bool,
     /// Where the configuration is read from; `None` without a file.
@@ -120,6 +122,7 @@ impl Estate {
             logger: generation.log.clone(),
             logs: generation.logs.for_child(),
             identity: generation.identity.clone(),
+            shortage_told: self.shortage_told,
         };
         let mut keep = generation.logs.kept_by_child();
         keep.push(inheritance.board.as_fd().as_raw_fd());

@@ -140,7 +140,16 @@ impl Home {
         let board = Boards::new(board);
         let hand_over =
             socket::pair().map_err(|source| StartError::System { what: "make a pair of sockets", source })?;
-        let estate = Estate { board, counted, hand_over, log, captive_stderr, config_path, reader };
+        let estate = Estate {
+            board,
+            counted,
+            hand_over,
+            log,
+            shortage_told: false,
+            captive_stderr,
+            config_path,
+            reader,
+        };
         generation.begun = time::now().tick();
         Master::new(estate, generation, pid_file, report, signals)?.run()
     }

@@ -9,7 +9,6 @@
 //! [`deaths`]: super::deaths
 
 use crate::clock::{Moment, Tick};
-use crate::config::model::Mpm;
 use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::backoff::Backoff;
 use crate::master::children::{Child, Children, Stage, Why};
@@ -22,6 +21,7 @@ use crate::master::logs::Logs;
 use crate::master::pidfile::PidFile;
 use crate::master::pulse::Pulse;
 use crate::master::reload::Reload;
+use crate::master::shortage::Shortage;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
@@ -98,8 +98,10 @@ pub struct Master {
     signals: SignalPipe,
     /// Forks that the kernel refused.
     pub(super) refusals: Backoff,
-    /// When forking began to be refused.
-    pub(super) refused_since: Option<Tick>,
+    /// The kernel's want of what a fork needs.
+    pub(super) no_fork: Shortage,
+    /// Children's want of what they need to start.
+    pub(super) no_start: Shortage,
     pub(super) phase: Phase,
     pub(super) stop: Option<Stop>,
     pid_file: Option<PidFile>,
@@ -142,7 +144,8 @@ impl Master {
                 Duration::from_secs(10),
                 Duration::from_secs(60),
             ),
-            refused_since: None,
+            no_fork: Shortage::default(),
+            no_start: Shortage::default(),
             phase: Phase::Starting { deaths: 0 },
             stop: None,
             pid_file,
@@ -228,6 +231,7 @@ impl Master {
                 let (pid, number, heir_of) = (child.pid, child.generation, child.heir_of.take());
                 let took = span(now.until(child.forked));
                 debug!(self.estate.log, "child {pid} (slot {slot}) is ready after {took}");
+                self.no_start.succeed(now);
                 if number == self.generation.number {
                     self.generation.was_ready = true;
                 }
@@ -249,7 +253,14 @@ impl Master {
                 self.nudge();
             }
             Word::Pong { ping, progress_ms } => {
-                child.pulse.answer(ping, now);
+                let (pid, number) = (child.pid, child.generation);
+                if let Some(took) = child.pulse.answer(ping, now) {
+                    info!(
+                        self.estate.log,
+                        "child {pid} (slot {slot}, generation {number}) answers again, after {}",
+                        span(took)
+                    );
+                }
                 let still = Duration::from_millis(progress_ms.into());
                 if still >= self.generation.config.child_stall_timeout {
                     let how = format!("its threads have made no progress for {}", span(still));
@@ -346,6 +357,18 @@ impl Master {
         match meaning {
             Meaning::Expected => debug!(self.estate.log, "{sentence}"),
             Meaning::Left => info!(self.estate.log, "{sentence}"),
+            Meaning::Fault { .. } if obituary.is_shortage() && self.stop.is_none() => {
+                if is_current {
+                    self.generation.crashes.fail(now);
+                }
+                if self.no_start.fail(now) {
+                    self.estate.shortage_told = true;
+                    let living = self.children.count(|child| child.stage == Stage::Ready);
+                    error!(self.estate.log, "{sentence}; trying on, {living} ready meanwhile");
+                } else {
+                    debug!(self.estate.log, "{sentence}; trying on");
+                }
+            }
             Meaning::Fault { back_off: true } if self.stop.is_none() && is_current => {
                 let delay = self.generation.crashes.fail(now);
                 error!(self.estate.log, "{sentence}{held}; next try in {}", span(delay));
@@ -398,98 +421,6 @@ impl Master {
         );
         self.children.insert(slot, child);
         registered
-    }
-
-    /// Sends an order. One that cannot be sent finds a child that has not read for long, or is gone: pings tell.
-    pub(super) fn order(&self, slot: SlotIndex, order: Order) {
-        if let Some(child) = self.children.get(slot).filter(|child| !child.deaf)
-            && let Err(error) = child.orders.send_order(order)
-        {
-            debug!(
-                self.estate.log,
-                "child {} (slot {slot}) cannot be told {order:?}: {}",
-                child.pid,
-                cause(&error)
-            );
-        }
-    }
-
-    /// Has the child in `slot` finish what it has and leave.
-    pub(super) fn drain(&mut self, slot: SlotIndex, why: Why, now: Tick) {
-        let left = match (&self.stop, why) {
-            (Some(stop), Why::Stop) => stop.ladder.left(now),
-            // Nothing is cut for a recycling or a surplus, however long it takes.
-            _ => None,
-        };
-        let grace = self.generation.grace(left);
-        self.drain_within(slot, why, grace);
-    }
-
-    /// The same, with these times.
-    pub(super) fn drain_within(&mut self, slot: SlotIndex, why: Why, grace: Duration) {
-        let heir = self.heir(why);
-        let Some(child) = self.children.get_mut(slot).filter(|child| child.is_active()) else { return };
-        child.stage = Stage::Draining(why);
-        child.near_end = false;
-        let order = Order::Drain { grace_ms: generation::milliseconds(grace), heir };
-        debug!(self.estate.log, "child {} (slot {slot}) drains: {why:?}", child.pid);
-        self.order(slot, order);
-    }
-
-    /// Who takes over from a child that leaves for this reason.
-    pub(super) fn heir(&self, why: Why) -> Heir {
-        let config = &self.generation.config;
-        match why {
-            Why::Stop => Heir::Nobody,
-            _ if config.hand_over && config.mpm == Mpm::Event => Heir::TakesOver,
-            _ => Heir::Accepts,
-        }
-    }
-
-    /// Tells the children that leave already that nobody takes over their connections any more.
-    pub(super) fn disinherit(&self, heir: Heir, grace: Duration) {
-        let grace_ms = generation::milliseconds(grace);
-        for slot in self.slots(|child| !child.is_active()) {
-            self.order(slot, Order::Drain { grace_ms, heir });
-        }
-    }
-
-    /// Kills a child that does not live any more but has not died either.
-    pub(super) fn give_up_on(&mut self, slot: SlotIndex, how: &str, now: Tick) {
-        let Some(child) = self.children.get_mut(slot).filter(|child| child.stage != Stage::Killed) else {
-            return;
-        };
-        let (pid, number, was_active) = (child.pid, child.generation, child.is_active());
-        let was_starting = child.stage == Stage::Starting;
-        child.stage = Stage::Killed;
-        let held = deaths::held(&self.estate.board.post_mortem(slot));
-        let mut next = "";
-        let is_current = number == self.generation.number;
-        if was_active && is_current && self.stop.is_none() {
-            next = " and replaced";
-            self.generation.owed += 1;
-        }
-        if was_starting && is_current {
-            self.generation.crashes.fail(now);
-        }
-        if was_active
-            && let Some(reload) = &mut self.reload
-            && reload.next().is_some_and(|next| next.number == number)
-        {
-            reload.failure.get_or_insert_with(|| format!("child {pid} of the new generation: {how}"));
-        }
-        error!(self.estate.log, "child {pid} (slot {slot}, generation {number}): {how}; killed{next}{held}");
-        // It stands in the table, so the kernel has not given its number to anybody else.
-        let _ = process::kill(pid, Signal::SIGKILL);
-        self.nudge();
-    }
-
-    /// Has a child with free workers accept: a wake-up for a connection may have gone to one that cannot.
-    pub(super) fn nudge(&self) {
-        let ready = self.children.iter().filter(|(_, child)| child.stage == Stage::Ready);
-        if let Some((slot, _)) = ready.min_by_key(|(slot, _)| self.estate.board.busy(*slot)) {
-            self.order(slot, Order::Accept);
-        }
     }
 
     /// Begins to stop, or hastens a stop under way.
@@ -546,7 +477,7 @@ impl Master {
         }
         match stop.ladder.step(now) {
             Some(Rung::Ask) => {
-                let grace = self.generation.grace(stop.ladder.left(now));
+                let grace = self.generation.grace_within(stop.ladder.left(now));
                 self.disinherit(Heir::Nobody, grace);
                 for slot in self.slots(Child::is_active) {
                     self.drain(slot, Why::Stop, now);

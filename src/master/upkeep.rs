@@ -11,6 +11,7 @@ use crate::master::supervisor::Master;
 use crate::mpm::orders::Order;
 use slog::{debug, error, info, warn};
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// While there is work, the master looks at least so often, in case a child's word was lost.
@@ -27,21 +28,23 @@ impl Master {
         let tick = now.tick();
         let programs = self.keep_programs(tick);
         let pulses = self.feel_pulses(tick);
+        let unsent = self.catch_up(tick);
         if self.stop.is_some() {
             self.step_down(tick);
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
-            return earliest([programs, pulses, rung]);
+            return earliest([programs, pulses, unsent, rung]);
         }
         // In this order: a reload may wait for a generation to be gone.
         let retired = self.tend_retired(tick);
         let reload = self.tend_reload(now);
         let growth = self.grow_and_shrink(now);
+        let relief = self.tell_of_relief(tick);
         let start = self.watch_start(tick);
         let announcement = self.announce(tick);
         let is_working =
             |(slot, child): (SlotIndex, &Child)| child.is_leaving() || self.estate.board.busy(slot) > 0;
         let glance = self.children.iter().any(is_working).then(|| tick.after(GLANCE));
-        earliest([programs, pulses, reload, retired, growth, start, announcement, glance])
+        earliest([programs, pulses, unsent, reload, retired, growth, relief, start, announcement, glance])
     }
 
     fn keep_programs(&mut self, now: Tick) -> Option<Tick> {
@@ -61,6 +64,7 @@ impl Master {
         let busy = self.children.iter().any(|(slot, child)| child.is_leaving() || board.busy(slot) > 0);
         let mut next: Option<Tick> = None;
         let mut silent = Vec::new();
+        let mut late = Vec::new();
         let mut pings = Vec::new();
         for (slot, child) in self.children.iter_mut() {
             let due = match (child.stage, child.ready) {
@@ -72,15 +76,15 @@ impl Master {
                     }
                     due
                 }
-                (_, Some(_)) => match child.pulse.beat(busy, timeout, now) {
-                    Beat::Fine(due) => due,
-                    Beat::Ping(number) => {
-                        pings.push((slot, number));
-                        now.after(timeout)
-                    }
-                    Beat::Silent(lasted) => {
-                        silent.push((slot, format!("no answer for {}", span(lasted))));
-                        now.after(timeout)
+                (_, Some(_)) => loop {
+                    match child.pulse.beat(busy, timeout, now) {
+                        Beat::Fine(due) => break due,
+                        Beat::Ping(number) => pings.push((slot, number)),
+                        Beat::Late(lasted) => late.push((slot, child.pid, child.generation, lasted)),
+                        Beat::Silent(lasted) => {
+                            silent.push((slot, format!("no answer for {}", span(lasted))));
+                            break now.after(timeout);
+                        }
                     }
                 },
             };
@@ -88,6 +92,17 @@ impl Master {
         }
         for (slot, number) in pings {
             self.order(slot, Order::Ping(number));
+        }
+        for (slot, pid, number, lasted) in late {
+            warn!(
+                self.estate.log,
+                "child {pid} (slot {slot}, generation {number}) has not answered for {}; killed if it does not \
+                 within {} (ChildStallTimeout)",
+                span(lasted),
+                span(timeout)
+            );
+            // Connections that it was woken for wait for somebody else.
+            self.nudge();
         }
         for (slot, how) in silent {
             self.give_up_on(slot, &how, now);
@@ -164,17 +179,17 @@ impl Master {
 
     /// Forks heirs for children whose end is near, a tenth of the children at once and at least one.
     fn fork_heirs(&mut self, now: Moment) {
-        let most = (self.census().active / 10).max(1);
+        let active = self.census().active;
         let current = self.generation.number;
         let near_end =
             |child: &Child| child.near_end && child.stage == Stage::Ready && child.generation == current;
         let waiting = self.children.iter().filter(|(_, child)| near_end(child)).map(|(_, child)| child.pid);
         let waiting: Vec<ChildPid> = waiting.filter(|&pid| !self.children.has_heir(pid)).collect();
         for pid in waiting {
-            if self.children.recycling() >= most
-                || self.children.free_slots() == 0
-                || !self.fork(Some(pid), now)
-            {
+            let board = &self.estate.board;
+            let recycling = self.children.recycling(|slot| board.has_only_tunnels(slot));
+            let may = policy::may_recycle(active, recycling, self.children.free_slots());
+            if !may || !self.fork(Some(pid), now) {
                 break;
             }
         }
@@ -200,15 +215,14 @@ impl Master {
         let number = generation.number;
         match self.estate.fork(generation, next, slot, now) {
             Ok((pid, orders)) => {
-                if self.refusals.succeed() {
-                    let lasted = self.refused_since.take().map_or(Duration::ZERO, |since| tick.until(since));
-                    info!(self.estate.log, "children can be forked again, after {}", span(lasted));
-                }
+                self.refusals.succeed();
+                self.no_fork.succeed(tick);
                 let child = Child {
                     pid,
                     generation: number,
                     stage: Stage::Starting,
                     orders,
+                    unsent: VecDeque::new(),
                     deaf: false,
                     forked: tick,
                     ready: None,
@@ -223,18 +237,31 @@ impl Master {
                 true
             }
             Err(error) => {
-                if !self.refusals.failing() {
-                    self.refused_since = Some(tick);
+                let delay = span(self.refusals.fail(tick));
+                if self.no_fork.fail(tick) {
                     let living = self.children.count(|child| child.stage == Stage::Ready);
                     error!(
                         self.estate.log,
                         "cannot fork a child: {error}; trying on, {living} ready meanwhile"
                     );
+                } else {
+                    debug!(self.estate.log, "cannot fork a child: {error}; next try in {delay}");
                 }
-                self.refusals.fail(tick);
                 false
             }
         }
+    }
+
+    /// Tells when what was wanting has been there for a while. When to look again.
+    fn tell_of_relief(&mut self, now: Tick) -> Option<Tick> {
+        if let Some(lasted) = self.no_fork.end(now) {
+            info!(self.estate.log, "children can be forked again, after {}", span(lasted));
+        }
+        if let Some(lasted) = self.no_start.end(now) {
+            self.estate.shortage_told = false;
+            info!(self.estate.log, "children can start again, after {}", span(lasted));
+        }
+        [self.no_fork.ends(), self.no_start.ends()].into_iter().flatten().min()
     }
 
     /// Sends `count` children away: those that are least busy, and of these the ones with the fewest connections.

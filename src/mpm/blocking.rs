@@ -10,6 +10,7 @@ use crate::sys::poll::{self, Seen, Wish};
 use slog::error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
 /// What a thread listens to beside its connection.
 pub trait Interrupt {
@@ -55,7 +56,11 @@ fn rounds(
             Turn::Wait | Turn::HandOver => {}
         }
         let (deadline, _) = conn.deadline(child);
-        match wait(conn, interrupt.descriptor(), bell, deadline, now.tick()) {
+        // Whoever waits here is not stuck: the steward looks.
+        child.waiting_threads.fetch_add(1, Ordering::Relaxed);
+        let waited = wait(conn, interrupt.descriptor(), bell, deadline, now.tick());
+        child.waiting_threads.fetch_sub(1, Ordering::Relaxed);
+        match waited {
             Ok((seen, interrupted)) => {
                 news = seen;
                 if interrupted && !interrupt.heard() {

@@ -32,7 +32,7 @@ use crate::sys::privilege::{self, Identity};
 use crate::sys::process::ChildExit;
 use crate::sys::{process, random, socket, time};
 use mio::{Poll, Registry, Waker};
-use slog::{Logger, error, warn};
+use slog::{Logger, debug, error, warn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -65,6 +65,8 @@ pub struct Inheritance {
     pub logs: Vec<Sink>,
     /// Who to become; `None` where the master is not root.
     pub identity: Option<Identity>,
+    /// That children cannot start for want of something has been told, and need not be again.
+    pub shortage_told: bool,
 }
 
 /// What a connection counts as in the process row.
@@ -114,6 +116,8 @@ pub struct Child {
     pub orders: Orders,
     /// Our generation.
     pub generation: Generation,
+    /// That children cannot start for want of something has been told.
+    pub(super) shortage_told: bool,
     pub(super) doors: Doors,
     pub(super) lead: Lead,
     pub(super) poll: Mutex<Poll>,
@@ -129,8 +133,12 @@ pub struct Child {
     /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
     pub idle_until: AtomicU64,
     leaving: AtomicBool,
-    /// Threads that serve a connection (worker).
+    /// Until when a child whose master is gone accepts what waits; [`Tick::NEVER`] otherwise.
+    accept_until: AtomicU64,
+    /// Threads that serve a connection, or that could not be made (worker).
     serving: Mutex<u32>,
+    /// Threads that wait for their client, their backend or an order (worker, prefork).
+    pub(super) waiting_threads: AtomicU32,
     /// Listeners that a leader has been told of and not looked at yet (worker).
     pub(super) waiting: Mutex<Vec<u32>>,
     /// An order to accept has come and not been carried out.
@@ -168,6 +176,9 @@ pub struct Child {
 /// scoreboard, orders.
 const OTHER_DESCRIPTORS: u64 = 16;
 
+/// How long a child whose master is gone accepts what waits.
+const LAST_ACCEPTS: Duration = Duration::from_secs(1);
+
 /// Connections that an exclusive wake may bring beyond the limit.
 const LATE: u32 = 64;
 
@@ -175,6 +186,7 @@ const LATE: u32 = 64;
 pub fn run(inheritance: Inheritance) -> ChildExit {
     let log = inheritance.logger.clone();
     let mpm = inheritance.config.mpm;
+    let shortage_told = inheritance.shortage_told;
     match Child::new(inheritance) {
         Ok(child) => {
             let child: &'static Child = Box::leak(Box::new(child));
@@ -185,6 +197,15 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
             };
             child.block.gone();
             exit
+        }
+        Err(fault) if process::is_shortage(&fault) => {
+            let why = cause(&fault);
+            if shortage_told {
+                debug!(log, "this child cannot serve: {why}"; "module" => "core");
+            } else {
+                error!(log, "this child cannot serve: {why}; it leaves"; "module" => "core");
+            }
+            ChildExit::SICK
         }
         Err(fault) => {
             error!(log, "this child cannot serve: {}", cause(&fault); "module" => "core");
@@ -207,6 +228,7 @@ impl Child {
             logger,
             logs,
             identity,
+            shortage_told,
         } = inheritance;
         if let Some(identity) = &identity {
             privilege::become_identity(identity)?;
@@ -268,6 +290,7 @@ impl Child {
             log: logger,
             block,
             generation,
+            shortage_told,
             doors,
             poll: Mutex::new(poll),
             registry,
@@ -278,7 +301,9 @@ impl Child {
             slot,
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
+            accept_until: AtomicU64::new(Tick::NEVER.0),
             serving: Mutex::new(0),
+            waiting_threads: AtomicU32::new(0),
             waiting: Mutex::new(Vec::new()),
             accept_all: AtomicBool::new(false),
             open: AtomicU32::new(0),
@@ -645,11 +670,11 @@ impl Child {
             self.doors.mark_all_last();
         }
         self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
-        let again = self.leaving.swap(true, Ordering::SeqCst);
+        // Said first: a response that ends now would close a connection that others take over.
         if let Some(over) = &self.hand_over {
             over.leaving(heir == Heir::TakesOver);
         }
-        if !again {
+        if !self.leaving.swap(true, Ordering::SeqCst) {
             self.block.quiescing();
             self.leave.signal();
         }
@@ -676,9 +701,30 @@ impl Child {
         self.board.vacancies(self.generation, self.slot).unwrap_or(0)
     }
 
-    /// The grace of a child that leaves without an order: what its kept-alive clients have been promised.
+    /// The master is gone: what waits is taken, but not for ever. Nobody tells the kernel to drop new connections
+    /// now (whoever takes the sockets over would hear none), and the next master wants the addresses.
+    pub(super) fn begin_leaving_orphaned(&self) {
+        let until = self.read_clock().tick().after(LAST_ACCEPTS);
+        self.accept_until.store(until.0, Ordering::SeqCst);
+        self.begin_leaving(self.keep_alive_grace(), Heir::Nobody);
+    }
+
+    /// Closes the listeners of a child whose master is gone once their time is over, also while all its threads are
+    /// busy. Whether they are closed.
+    pub(super) fn close_in_time(&self, now: Tick) -> bool {
+        let is_late = self.accept_until.load(Ordering::SeqCst) <= now.0;
+        if is_late && !self.doors.are_closed() {
+            self.doors.close();
+            self.perhaps_over();
+        }
+        is_late
+    }
+
+    /// The grace of a child that leaves without an order: what its kept-alive clients have been promised, at most
+    /// GracefulReloadTimeout.
     pub(super) fn keep_alive_grace(&self) -> Duration {
-        self.config.hosts.iter().map(|host| host.keep_alive.timeout).max().unwrap_or_default()
+        let promised = self.config.hosts.iter().map(|host| host.keep_alive.timeout).max().unwrap_or_default();
+        promised.min(self.config.graceful_reload_timeout.unwrap_or(Duration::MAX))
     }
 
     /// Whether the last connection of a leaving child is gone; then it ends.
@@ -689,25 +735,6 @@ impl Child {
     }
 
     // --- threads ------------------------------------------------------------------------------------------
-
-    /// Starts the serving threads.
-    ///
-    /// # Errors
-    /// If the system lets us have fewer than one; if it lets us have some, it is said and they serve.
-    pub(super) fn start_threads(&'static self, serve: fn(&'static Child, usize)) -> io::Result<()> {
-        let wanted = self.config.limits.threads_per_child as usize;
-        for seat in 0..wanted {
-            let mut builder = std::thread::Builder::new().name(format!("worker {seat}"));
-            if let Some(size) = self.config.limits.thread_stack_size {
-                builder = builder.stack_size(size);
-            }
-            if let Err(fault) = builder.spawn(move || serve(self, seat)) {
-                error!(self.log, "only {seat} of {wanted} threads could be made: {}", cause(&fault); "module" => "core");
-                return Err(fault);
-            }
-        }
-        Ok(())
-    }
 
     /// A connection's code panicked: the connection is lost, nothing else.
     pub(super) fn panicked(&self, what: &str) {

@@ -7,6 +7,7 @@
 use super::accept::Came;
 use super::child::{Child, Event, Gauge, panic_text};
 use super::conn::{Conn, Scratch, Turn as ConnTurn};
+use super::crew::Crew;
 use super::handover;
 use super::lead::{Guard, Turn};
 use super::steward;
@@ -35,10 +36,10 @@ pub fn run(child: &'static Child) -> ChildExit {
         child.block.worker(WorkerIndex(row)).free();
     }
     child.open_doors();
-    if child.start_threads(serve).is_err() {
-        return ChildExit::SICK;
+    match Crew::start(child, serve) {
+        Some(crew) => steward::run(child, crew),
+        None => ChildExit::SICK,
     }
-    steward::run(child)
 }
 
 /// What a leader needs beside its buffers.

@@ -83,6 +83,17 @@ impl Lead {
         }
     }
 
+    /// So many of the threads that count as running are not there (they could not be made).
+    pub fn leaves(&self, count: usize) {
+        let mut state = self.lock();
+        state.running = state.running.saturating_sub(count);
+    }
+
+    /// One more thread is about to ask for work; it counts as running until it does.
+    pub fn joins(&self) {
+        self.lock().running += 1;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,8 @@
 //! | `child` | what do a child's threads share, and how does it begin and end? |
 //! | `orders` | what do master and child say to each other? |
 //! | `steward` | what does the child's first thread do while the others serve? |
+//! | `crew` | how many serving threads are there, and what if the machine has too few? |
+//! | `progress` | do the serving threads get on? |
 //! | `lead` | who waits in the poll, who is called up? |
 //! | `event`, `worker`, `prefork` | the drivers |
 //! | `blocking` | how does a thread serve one connection to its end? |
@@ -30,6 +32,7 @@ mod backends;
 mod blocking;
 pub mod child;
 pub mod conn;
+mod crew;
 mod dial;
 mod event;
 mod handover;
@@ -37,6 +40,7 @@ pub mod lead;
 pub mod orders;
 pub mod passage;
 mod prefork;
+mod progress;
 mod quota;
 mod record;
 pub mod relay;

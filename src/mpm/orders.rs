@@ -106,6 +106,17 @@ impl Order {
     }
 }
 
+impl Order {
+    /// Whether one that cannot be sent now must be sent later: the others may be lost without harm.
+    #[must_use]
+    pub fn must_arrive(self) -> bool {
+        match self {
+            Self::Drain { .. } | Self::Stop | Self::LastAt(_) => true,
+            Self::Accept | Self::Ping(_) => false,
+        }
+    }
+}
+
 impl Word {
     /// The message.
     #[must_use]

@@ -18,6 +18,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slog::{error, warn};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const ROW: WorkerIndex = WorkerIndex(0);
@@ -117,7 +118,8 @@ fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
 /// The next client of a child that leaves: what waits at a listener where nobody else will take it, or the one that
 /// it may have been woken for.
 fn leaving(child: &Child, scratch: &Scratch) -> Option<Conn> {
-    for place in 0..child.doors.count() {
+    let is_late = child.close_in_time(child.read_clock().tick());
+    for place in 0..if is_late { 0 } else { child.doors.count() } {
         if let Some(conn) = accept(child, place, scratch) {
             child.doors.close_shared();
             return Some(conn);
@@ -205,7 +207,12 @@ impl Interrupt for Master<'_> {
                         warn!(self.child.log, "the master is gone; this child finishes its request and leaves";
                             "module" => "mpm_prefork");
                     }
-                    self.leave(self.child.keep_alive_grace(), Heir::Nobody);
+                    self.child.begin_leaving_orphaned();
+                    if self.child.open.load(Ordering::SeqCst) > 0 {
+                        // What waits is for those who are free: this one may be busy for long, and would keep
+                        // the addresses from the next master.
+                        self.child.doors.close();
+                    }
                     self.orphan = true;
                     // It was added, and both are open.
                     let _ = self.ear.delete(&self.child.orders);

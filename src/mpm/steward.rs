@@ -5,7 +5,9 @@
 //! stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer.
 
 use super::child::Child;
+use super::crew::Crew;
 use super::orders::{Heard, Heir, Order, Word};
+use super::progress::Progress;
 use super::tokens::Aged;
 use crate::clock::{Moment, Tick};
 use crate::log::line::cause;
@@ -27,7 +29,7 @@ const QUIET: u32 = 125;
 const CENSUS: u64 = 100_000;
 
 /// Says that the child is ready, then stands by until the child is over. Returns how it ends.
-pub fn run(child: &'static Child) -> ChildExit {
+pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
     let terminate = match signal::terminate_descriptor() {
         Ok(terminate) => terminate,
         Err(fault) => {
@@ -39,6 +41,7 @@ pub fn run(child: &'static Child) -> ChildExit {
     child.say(Word::Ready);
     let mut steward = Steward {
         child,
+        crew,
         orphan: false,
         polls: 0,
         quiet: 0,
@@ -46,7 +49,7 @@ pub fn run(child: &'static Child) -> ChildExit {
         waited: None,
         said: 0,
         said_at: Moment(0),
-        moved_at: child.read_clock(),
+        progress: Progress::new(child.read_clock()),
     };
     let mut terminated = false;
     loop {
@@ -63,6 +66,12 @@ pub fn run(child: &'static Child) -> ChildExit {
         if let Err(fault) = poll::wait(&wishes, timeout, &mut seen) {
             error!(child.log, "this child cannot wait for orders: {}", cause(&fault); "module" => "core");
             return ChildExit::FATAL;
+        }
+        let now = crate::sys::time::now();
+        steward.progress.look(now);
+        if !steward.awake {
+            // Nothing was to be done; whoever has begun since then has only just rung.
+            steward.progress.moved();
         }
         let [orders, bell, over, term] = seen.map(|seen| seen.readable);
         if over {
@@ -81,12 +90,13 @@ pub fn run(child: &'static Child) -> ChildExit {
         if orders && !steward.orphan && !steward.hear() {
             return ChildExit::OK;
         }
-        steward.look();
+        steward.look(now);
     }
 }
 
 struct Steward {
     child: &'static Child,
+    crew: Crew,
     /// The master is gone, and the orders socket with it.
     orphan: bool,
     /// How often somebody had entered the poll when it looked last.
@@ -99,8 +109,7 @@ struct Steward {
     /// What the master was told last.
     said: u32,
     said_at: Moment,
-    /// When somebody was last seen to have entered the poll.
-    moved_at: Moment,
+    progress: Progress,
 }
 
 impl Steward {
@@ -108,8 +117,8 @@ impl Steward {
         if self.awake {
             return Some(LOOK);
         }
-        let sweep = self.child.next_sweep();
-        (sweep != Tick::NEVER).then(|| sweep.until(crate::sys::time::now().tick()))
+        let next = self.child.next_sweep().min(self.crew.due());
+        (next != Tick::NEVER).then(|| next.until(crate::sys::time::now().tick()))
     }
 
     /// Whether the child stays.
@@ -125,7 +134,10 @@ impl Steward {
                         warn!(self.child.log, "the master is gone; this child finishes what it has and leaves";
                             "module" => "core");
                     }
-                    self.leave(self.child.keep_alive_grace(), Heir::Nobody);
+                    self.child.begin_leaving_orphaned();
+                    self.child.nudge_leader();
+                    self.awake = true;
+                    self.quiet = 0;
                     self.orphan = true;
                     return true;
                 }
@@ -153,18 +165,20 @@ impl Steward {
         self.quiet = 0;
     }
 
-    /// How long nobody has been in the poll although there is work, in milliseconds.
+    /// How long every thread that has work has got nowhere, in milliseconds.
     fn stuck_for(&self) -> u32 {
-        if self.child.lead.is_idle() || self.child.rows_are_held_by_connections() {
+        if self.child.lead.is_idle() {
             return 0;
         }
-        let now = crate::sys::time::now();
-        u32::try_from(now.micros_since(self.moved_at) / 1000).unwrap_or(u32::MAX)
+        u32::try_from(self.progress.stuck_for().as_millis()).unwrap_or(u32::MAX)
     }
 
-    fn look(&mut self) {
+    fn look(&mut self, now: Moment) {
         let child = self.child;
-        let now = crate::sys::time::now();
+        self.crew.tend(now.tick());
+        if self.orphan {
+            child.close_in_time(now.tick());
+        }
         child.sweep_if_unwatched(now.tick());
         if !self.awake {
             return;
@@ -172,10 +186,12 @@ impl Steward {
         let polls = child.lead.stand_by(self.polls);
         if polls != self.polls {
             self.quiet = 0;
-            self.moved_at = now;
+            self.progress.moved();
         } else if child.lead.is_idle() {
-            self.moved_at = now;
+            self.progress.moved();
             self.quiet += 1;
+        } else if child.waiting_threads.load(Ordering::Relaxed) > 0 {
+            self.progress.moved();
         }
         self.polls = polls;
         let mut at_rest = true;

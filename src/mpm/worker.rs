@@ -8,6 +8,7 @@ use super::accept::Came;
 use super::blocking::{self, Interrupt};
 use super::child::Child;
 use super::conn::{Conn, Scratch};
+use super::crew::Crew;
 use super::lead::{Guard, Turn};
 use super::steward;
 use super::tokens::{Aged, Source};
@@ -29,10 +30,10 @@ pub fn run(child: &'static Child) -> ChildExit {
         child.block.worker(WorkerIndex(row)).free();
     }
     child.open_doors();
-    if child.start_threads(serve).is_err() {
-        return ChildExit::SICK;
+    match Crew::start(child, serve) {
+        Some(crew) => steward::run(child, crew),
+        None => ChildExit::SICK,
     }
-    steward::run(child)
 }
 
 /// A thread hears the order to leave once; its connection then learns its new deadline.
@@ -150,7 +151,8 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
 /// The child is leaving: what waits at its listeners is taken if nobody else will take it, or what it may have
 /// been woken for; then they are closed.
 fn leaving(child: &Child, row: WorkerIndex, tid: u32) -> Option<Conn> {
-    for place in 0..child.doors.count() {
+    let is_late = child.close_in_time(child.read_clock().tick());
+    for place in 0..if is_late { 0 } else { child.doors.count() } {
         if let Some(conn) = accept(child, place, row, tid) {
             child.doors.close_shared();
             return Some(conn);

@@ -258,7 +258,9 @@ impl Board {
                 let reader = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
                     .or_else(|_| file.try_clone())
                     .map_err(named)?;
-                Self::fill(file, reader, shape, birth, facts)?
+                let board = Self::fill(file, reader, shape, birth, facts)?;
+                shm::fix_length(&board.writer).map_err(named)?;
+                board
             }
             Some(path) => {
                 let named = |source| BoardError::Create { path: path.to_owned(), source };
@@ -607,7 +609,9 @@ impl Board {
         let mut sums = Sums(self.all_totals().map(|total| total.load(Relaxed)).collect());
         for slot in self.slots.iter().filter(|slot| slot.lent.is_some()) {
             let rows = || slot.workers.iter();
-            let of = |field: fn(&WorkerRow) -> &AtomicU64| rows().map(|row| clamped(field(row))).sum::<u64>();
+            let of = |field: fn(&WorkerRow) -> &AtomicU64| {
+                rows().map(|row| clamped(field(row))).fold(0, u64::saturating_add)
+            };
             let scalars = [
                 of(|row| &row.requests),
                 of(|row| &row.bytes_in),
@@ -675,6 +679,16 @@ impl Board {
     #[must_use]
     pub fn connections(&self, slot: SlotIndex) -> u32 {
         self.lent(slot).map_or(0, |(place, _)| place.process.connections.total.load(Relaxed))
+    }
+
+    /// Whether the child in `slot` says that all connections it has left are tunnels: to choose by, not to trust.
+    #[must_use]
+    pub fn has_only_tunnels(&self, slot: SlotIndex) -> bool {
+        let counts = self.lent(slot).map(|(place, _)| &place.process.connections);
+        counts.is_some_and(|counts| {
+            let total = counts.total.load(Relaxed);
+            total > 0 && counts.tunnels.load(Relaxed) == total
+        })
     }
 
     /// What the workers of `slot` hold, checked and printable: for the log line about a child that died.

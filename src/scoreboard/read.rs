@@ -288,7 +288,7 @@ fn read_counts(source: &dyn Source, front: &Front, names: &Names) -> Result<Coun
         backends.push(backend);
     }
     let mut children = Vec::new();
-    let mut rows_so_far = 0u64;
+    let (mut rows_so_far, mut bytes_so_far) = (0u64, 0u64);
     for slot in 0..front.slots {
         let at = front.slot_table + u64::from(slot) * size_of::<SlotEntry>() as u64;
         let entry: SlotEntry = read_row(source, at)?;
@@ -298,6 +298,11 @@ fn read_counts(source: &dyn Source, front: &Front, names: &Names) -> Result<Coun
         rows_so_far += u64::from(entry.workers.load(Relaxed));
         if rows_so_far > MAX_ROWS {
             return Err(SnapshotError::Inconsistent { what: "the number of workers" });
+        }
+        // Blocks that lie over each other would make a small file cost any amount of memory.
+        bytes_so_far = bytes_so_far.saturating_add(entry.length.load(Relaxed));
+        if bytes_so_far > front.file_length {
+            return Err(SnapshotError::Inconsistent { what: "the length of the slots" });
         }
         let child = read_block(source, front, slot, &entry, &mut backends)?;
         totals.add(&child);

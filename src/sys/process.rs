@@ -39,6 +39,17 @@ pub enum Death {
     },
 }
 
+/// Whether `fault` says that the machine, or this user, is short of something at present: processes, threads,
+/// memory, descriptors, watches.
+#[must_use]
+pub fn is_shortage(fault: &io::Error) -> bool {
+    let errno = fault.raw_os_error().map(Errno::from_raw);
+    errno.is_some_and(|errno| {
+        use Errno::{EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC};
+        [EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC].contains(&errno)
+    })
+}
+
 /// Forks. The child runs `body` and leaves by `_exit`: it never returns into the master's code.
 ///
 /// In the child, `body` runs with the master's signal handlers gone; PIPE, XFSZ, HUP, INT, QUIT, USR1, USR2 and

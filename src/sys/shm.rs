@@ -5,12 +5,14 @@
 
 use memmap2::{MmapMut, MmapOptions};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{ProtFlags, mprotect};
 use std::ffi::c_void;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::ptr::NonNull;
 
 /// Where a mapping lies, so that parts of it can be made read-only.
@@ -61,9 +63,20 @@ impl SharedMap {
     }
 }
 
-/// An unnamed file in memory, close-on-exec, of zero length.
+/// An unnamed file in memory, close-on-exec, of zero length. Only its owner may open it again.
 pub fn memory_file(name: &str) -> io::Result<File> {
-    Ok(File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?))
+    let file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    // The kernel makes it readable and writable for all who can name it, as /proc/PID/fd/N does.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// Fixes the length of a [`memory_file`] for good: nobody, its owner included, can shorten it under a mapping
+/// (a store there would be a SIGBUS) or make it longer.
+pub fn fix_length(file: &File) -> io::Result<()> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
 }
 
 /// Has the file system set aside room for a range of `file`, so that a store through the mapping can't meet
@@ -121,6 +134,19 @@ mod tests {
         let mut seen = [0; 2];
         file.read_exact_at(&mut seen, page as u64).expect("read");
         assert_eq!(seen, [7, 8]);
+    }
+
+    #[test]
+    fn a_file_whose_length_is_fixed_keeps_it_and_its_room() {
+        let page = page_size() as u64;
+        let file = memory_file("test").expect("memfd");
+        file.set_len(2 * page).expect("room");
+        fix_length(&file).expect("a file of our own making");
+        assert!(file.set_len(page).is_err() && file.set_len(3 * page).is_err());
+        assert_eq!(file.metadata().expect("open").len(), 2 * page);
+        reserve(&file, page..2 * page).expect("within its length");
+        file.write_all_at(b"x", page).expect("it can be written");
+        assert_eq!(file.metadata().expect("open").permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -1,15 +1,8 @@
 //! Peers that mean harm, and a machine that has no more to give: what they cost must stay bounded, and end.
 
+use crate::support::processes::{limit, ticks};
 use crate::support::{Backend, Client, Daemon, Failure, Mpm, at_once, descriptors, wait_until};
-use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// Processor time that a process has used so far, in ticks of the kernel (a hundredth of a second).
-fn ticks(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    fields.skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
-}
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -72,7 +65,7 @@ under_each_mpm! {
         }
         let [pid] = daemon.children()[..] else { panic!("one child") };
         let used = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it is ours").count();
-        limit(pid, &(used + 20).to_string());
+        limit(pid, "nofile", used as u64 + 20);
         let address = daemon.address();
         for _ in 0..3 {
             for client in at_once(60, move |_| crate::support::daemon::get(address, "/delay/100")) {
@@ -81,7 +74,7 @@ under_each_mpm! {
                 assert!(matches!(status, Ok(200 | 503)), "{status:?}");
             }
         }
-        limit(pid, "1000");
+        limit(pid, "nofile", 1000);
         daemon.wait_for_status("no worker is held any more", |status| status.busy == 0);
         wait_until("no connection is left", || (daemon.connections().iter().sum::<usize>() == 0).then_some(()));
         let threads: Vec<_> = at_once(40, move |_| crate::support::daemon::get(address, "/delay/100"));
@@ -106,13 +99,6 @@ under_each_mpm! {
         daemon.wait_for_status("no worker is held any more", |status| status.busy == 0);
         wait_until("no connection is left", || (daemon.connections().iter().sum::<usize>() == 0).then_some(()));
     }
-}
-
-/// Sets how many descriptors a running process may have.
-fn limit(pid: i32, count: &str) {
-    let status =
-        Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={count}:")]).status();
-    assert!(status.expect("prlimit is part of util-linux").success(), "prlimit of {pid}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! whatever else ends it is a lost request.
 
 use crate::support::daemon::get;
-use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, holds_for, ostler, wait_until};
+use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, holds_for, ostler, processes, wait_until};
 use nix::sys::signal::Signal;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -360,11 +360,9 @@ fn children_that_cannot_work_are_given_up_and_the_old_ones_stay() {
     let good = format!("MPM worker\nStartServers 2\nProxyPass / {}/", backend.url());
     let daemon = Daemon::at(Home::new(), &good);
     let children = daemon.children();
-    // From now on the master's children have no room for stacks of this size.
-    let limited = std::process::Command::new("prlimit")
-        .args(["--pid", &daemon.master().to_string(), "--as=4000000000"])
-        .status();
-    assert!(limited.is_ok_and(|status| status.success()), "prlimit works");
+    // From now on the master's children have no room for a single stack of this size.
+    let size = processes::figure(daemon.master(), "VmSize").expect("it runs") << 10;
+    processes::limit(daemon.master(), "as", size + (512 << 20));
     rewrite(&daemon, &format!("ThreadStackSize 1073741824\n{good}"));
     let log = refused(&daemon);
     assert!(log.contains("the new generation does not come up: child "), "{log}");

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -183,11 +184,30 @@ impl Daemon {
     /// Starts in a directory that the test has prepared; `text` itself names the driver.
     #[track_caller]
     pub fn at(home: Home, text: &str) -> Self {
+        Self::by(Command::new(env!("CARGO_BIN_EXE_ostler")), home, text)
+    }
+
+    /// Starts as a user without a name and without rights, whose processes are the daemon's only: to be called by
+    /// root. Not from where it was built, which that user may not see.
+    #[track_caller]
+    pub fn as_somebody(mpm: Mpm, text: &str) -> Self {
+        let home = Home::new();
+        let id = 50_000 + std::process::id() % 10_000;
+        let program = home.path("ostler");
+        fs::copy(env!("CARGO_BIN_EXE_ostler"), &program).expect("there is room for a copy");
+        chown(home.path("").as_path(), Some(id), Some(id)).expect("root may");
+        let mut command = Command::new(program);
+        command.uid(id).gid(id);
+        Self::by(command, home, &format!("MPM {}\n{text}", mpm.name()))
+    }
+
+    #[track_caller]
+    fn by(mut command: Command, home: Home, text: &str) -> Self {
         super::descriptors();
         let config = home.write_whole(text);
         let output = File::create(home.path("output")).expect("the directory is the test's own");
         let second = output.try_clone().expect("a descriptor is free");
-        let process = Command::new(env!("CARGO_BIN_EXE_ostler"))
+        let process = command
             .args(["-X", "-f"])
             .arg(&config)
             .env("RUST_BACKTRACE", "1")
@@ -286,6 +306,13 @@ impl Daemon {
         wait_until("a child that holds the connection", || {
             processes::holder(&self.children(), self.address(), client.address())
         })
+    }
+
+    /// Lines of the error log, their ends written, that hold `words`.
+    pub fn lines_with(&self, words: &str) -> Vec<String> {
+        let log = self.log();
+        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+        whole.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }
 
     /// How many client connections each child holds.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 
 /// One line of the process table.
 #[derive(Clone, Debug)]
@@ -72,6 +73,30 @@ pub fn figure(pid: i32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// Sets a soft limit of a running process, for example `nofile`, as `prlimit` names it.
+#[track_caller]
+pub fn limit(pid: i32, name: &str, most: u64) {
+    let option = format!("--{name}={most}:");
+    let mut command = std::process::Command::new("prlimit");
+    command.args(["--pid", &pid.to_string(), &option]);
+    // A root that lacks CAP_SYS_RESOURCE, as in a container, may do so only as the process's own user.
+    let ids = [figure(pid, "Uid"), figure(pid, "Gid")].map(|id| id.and_then(|id| u32::try_from(id).ok()));
+    if let [Some(uid), Some(gid)] = ids
+        && uid != nix::unistd::geteuid().as_raw()
+    {
+        command.uid(uid).gid(gid);
+    }
+    let status = command.status();
+    assert!(status.expect("prlimit is part of util-linux").success(), "prlimit {option} of {pid}");
+}
+
+/// Processor time that a process has used so far, in ticks of the kernel (a hundredth of a second).
+pub fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
 }
 
 /// Memory that nobody else shares with `pid`, in KiB.

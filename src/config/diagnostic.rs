@@ -141,9 +141,26 @@ impl Item {
 
     /// Adds what the reader can do.
     pub fn hint(&mut self, text: impl Into<String>) -> &mut Self {
-        self.hints.push(text.into());
+        self.hints.push(visible(text.into()));
         self
     }
+}
+
+/// `text` with nothing that a terminal obeys and no second line for a log: it may have words of the file in it.
+fn visible(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        show(letter, &mut shown);
+    }
+    shown
+}
+
+/// Appends a letter, or what stands for it if it is a control character.
+fn show(letter: char, shown: &mut String) {
+    if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
 }
 
 /// Everything said while a configuration is read.
@@ -152,7 +169,7 @@ pub struct Report(Vec<Item>);
 
 impl Report {
     fn push(&mut self, severity: Severity, span: Option<Span>, message: String) -> &mut Item {
-        self.0.push(Item { severity, span, message, hints: Vec::new(), kind: None });
+        self.0.push(Item { severity, span, message: visible(message), hints: Vec::new(), kind: None });
         self.0.last_mut().expect("one was pushed just now")
     }
 
@@ -479,7 +496,7 @@ pub fn quoted(word: &str) -> String {
             shown.push('…');
             break;
         }
-        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+        show(letter, &mut shown);
     }
     shown.push('"');
     shown

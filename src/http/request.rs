@@ -125,7 +125,8 @@ pub struct RequestHead<'b, 'h> {
     pub persistent: bool,
     /// What the client expects.
     pub expectation: Expectation,
-    /// The protocols the client would switch to, if Connection says `upgrade` too and the version allows it.
+    /// The protocols the client would switch to, if Connection says `upgrade` too and the version allows it. They
+    /// are in one line, or not taken for a wish at all: of several lines, readers see the first, the last or all.
     pub upgrade: Option<&'b [u8]>,
     /// Whether the client takes trailers (`TE: trailers`).
     pub accepts_trailers: bool,
@@ -176,6 +177,7 @@ impl<'b, 'h> RequestHead<'b, 'h> {
         let mut has_connection = false;
         let mut expectation = Expectation::None;
         let mut upgrade = None;
+        let mut upgrades = 0;
         let mut accepts_trailers = false;
         for slot in &slots.slots {
             match slot.kind {
@@ -194,7 +196,10 @@ impl<'b, 'h> RequestHead<'b, 'h> {
                         expectation = if is_known { Expectation::Continue } else { Expectation::Other };
                     }
                 }
-                FieldKind::Upgrade => upgrade = upgrade.or(Some(slot.value(head))),
+                FieldKind::Upgrade => {
+                    upgrade = Some(slot.value(head));
+                    upgrades += 1;
+                }
                 FieldKind::Te => {
                     accepts_trailers |=
                         members(slot.value(head)).any(|member| member.eq_ignore_ascii_case(b"trailers"));
@@ -228,7 +233,7 @@ impl<'b, 'h> RequestHead<'b, 'h> {
             body,
             persistent: options.persistent(is_http_11),
             expectation: if waits { expectation } else { Expectation::None },
-            upgrade: upgrade.filter(|_| options.upgrade && is_http_11),
+            upgrade: upgrade.filter(|_| options.upgrade && upgrades == 1 && is_http_11),
             accepts_trailers: accepts_trailers && is_http_11,
         })
     }
@@ -536,6 +541,12 @@ mod tests {
                 None,
             ),
             ("GET / HTTP/1.1\r\nUpgrade: websocket", Expectation::None, None, None),
+            (
+                "GET / HTTP/1.1\r\nUpgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade",
+                Expectation::None,
+                None,
+                None,
+            ),
             ("GET / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade", Expectation::None, None, None),
             ("OPTIONS / HTTP/1.1\r\nMax-Forwards: 3", Expectation::None, None, Some(3)),
             ("OPTIONS / HTTP/1.1\r\nMax-Forwards: x", Expectation::None, None, None),

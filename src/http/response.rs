@@ -105,19 +105,24 @@ impl<'b, 'h> ResponseHead<'b, 'h> {
         let mut framing = Framing::default();
         let mut has_connection = false;
         let mut upgrade = None;
+        let mut upgrades = 0;
         for slot in &slots.slots {
             match slot.kind {
                 FieldKind::Connection => has_connection = true,
                 FieldKind::ContentLength => framing.add_length(slot.value(head))?,
                 FieldKind::TransferEncoding => framing.add_encoding(slot.value(head)),
-                FieldKind::Upgrade => upgrade = upgrade.or(Some(slot.value(head))),
+                FieldKind::Upgrade => {
+                    upgrade = Some(slot.value(head));
+                    upgrades += 1;
+                }
                 _ => {}
             }
         }
         let body = framing.response(is_http_11, status, asked.method == Method::Head)?;
         let options =
             if has_connection { Options::read(head, &mut slots.slots)? } else { Options::default() };
-        let upgrade = upgrade.filter(|_| status == 101 && options.upgrade && asked.upgrade && is_http_11);
+        let is_asked = status == 101 && options.upgrade && asked.upgrade && is_http_11;
+        let upgrade = upgrade.filter(|_| is_asked && upgrades == 1);
         let is_tunnel = status == 101 || (asked.method == Method::Connect && (200..300).contains(&status));
         if is_tunnel && upgrade.is_none_or(<[u8]>::is_empty) {
             return Err(Reason::Switch);
@@ -337,6 +342,10 @@ mod tests {
             ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", asked),
             ("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n", asked),
             ("HTTP/1.1 101 Switching Protocols\r\nUpgrade:\r\nConnection: Upgrade\r\n\r\n", asked),
+            (
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+                asked,
+            ),
             ("HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", asked),
             ("HTTP/1.1 200 OK\r\n\r\n", Asked { method: Method::Connect, upgrade: false }),
         ] {

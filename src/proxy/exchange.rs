@@ -127,6 +127,8 @@ pub struct Exchange {
     head: Vec<u8>,
     request: Body,
     request_chunked: bool,
+    /// What the request's Connection lists, if trailers may follow.
+    request_options: Vec<u8>,
     body_limit: Option<u64>,
     body_seen: u64,
     expect: Expect,
@@ -140,6 +142,8 @@ pub struct Exchange {
     stage: Stage,
     scan: HeadScan,
     response: Body,
+    /// What the response's Connection lists, if trailers are to be passed on.
+    response_options: Vec<u8>,
     encoding: Encoding,
     interims: u8,
     keep_client: bool,
@@ -160,6 +164,7 @@ impl Default for Exchange {
             head: Vec::new(),
             request: Body::for_request(RequestBody::Empty),
             request_chunked: false,
+            request_options: Vec::new(),
             body_limit: None,
             body_seen: 0,
             expect: Expect::No,
@@ -176,6 +181,7 @@ impl Default for Exchange {
             stage: Stage::Head,
             scan: HeadScan::new(),
             response: Body::for_request(RequestBody::Empty),
+            response_options: Vec::new(),
             encoding: Encoding::Empty(None),
             interims: 0,
             keep_client: false,
@@ -230,6 +236,9 @@ impl Exchange {
         self.version = head.version;
         self.request = Body::for_request(head.body);
         self.request_chunked = head.body == RequestBody::Chunked;
+        if self.request_chunked {
+            rewrite::options(head.fields, &mut self.request_options);
+        }
         self.idempotent = head.kind.is_idempotent();
         self.wants_trailers = head.accepts_trailers;
         self.wanted_more = head.persistent;
@@ -462,7 +471,7 @@ impl Exchange {
                 Piece::Trailers(range) => {
                     out.push(chunked::LAST_SIZE_LINE);
                     let section = &input[base + range.start..base + range.end];
-                    out.push_with(|owned| rewrite::trailers(section, owned));
+                    out.push_with(|owned| rewrite::trailers(section, &self.request_options, owned));
                 }
                 Piece::End => {
                     if self.request_chunked {
@@ -523,7 +532,8 @@ impl Exchange {
                             if self.encoding == Encoding::Chunked && self.wants_trailers {
                                 out.push(chunked::LAST_SIZE_LINE);
                                 let section = &input[base + range.start..base + range.end];
-                                out.push_with(|owned| rewrite::trailers(section, owned));
+                                let options = &self.response_options;
+                                out.push_with(|owned| rewrite::trailers(section, options, owned));
                                 self.stage = Stage::Over;
                             }
                         }
@@ -611,6 +621,10 @@ impl Exchange {
             self.keep_client &= self.encoding != Encoding::UntilClose && self.request.is_done();
             self.keep_client &= cx.may_keep;
         }
+        let trailers = self.encoding == Encoding::Chunked && self.wants_trailers;
+        if trailers {
+            rewrite::options(head.fields, &mut self.response_options);
+        }
         let reverse = (!self.origin.is_empty()).then_some(|value: &[u8], out: &mut Vec<u8>| {
             cx.router.rewrite_location(cx.config, self.host, &self.reverse, value, &self.origin, out)
         });
@@ -621,7 +635,7 @@ impl Exchange {
             via,
             name: &host.name,
             date: cx.date,
-            trailers: self.encoding == Encoding::Chunked && self.wants_trailers,
+            trailers,
             upgrade: head.upgrade.filter(|_| self.stage == Stage::Tunnel),
             reverse,
         };

@@ -8,6 +8,7 @@
 use crate::config::model::{Forwarding, Via};
 use crate::http::{
     Field, FieldKind, FieldSlots, Fields, Method, RequestBody, RequestHead, ResponseHead, Version, chunked,
+    members,
 };
 use std::net::IpAddr;
 
@@ -206,14 +207,23 @@ pub fn interim_head(head: &ResponseHead<'_, '_>, policy: Via, name: &str, out: &
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends what Connection lists to `options`: trailers of these names end at this hop too (RFC 9110, 7.6.1).
+pub fn options(fields: Fields<'_, '_>, options: &mut Vec<u8>) {
+    for value in fields.all_of(FieldKind::Connection) {
+        options.extend_from_slice(value);
+        options.push(b',');
+    }
+}
+
 /// Appends a trailer section and its empty line to `out`, without fields that may not be there (RFC 9110, 6.5.1):
-/// behind the body, nobody checks any more what frames, routes or identifies.
-pub fn trailers(section: &[u8], out: &mut Vec<u8>) {
+/// behind the body, nobody checks any more what frames, routes or identifies. `options` is what Connection lists.
+pub fn trailers(section: &[u8], options: &[u8], out: &mut Vec<u8>) {
     // Trailers are rare enough for a store of their own.
     let mut slots = FieldSlots::new();
     // The body's reader has checked the section; what it should have missed is not passed on.
     if let Ok(fields) = Fields::of_trailers(section, &mut slots) {
-        for field in fields.iter().filter(|field| !field.hop) {
+        let is_named = |name: &[u8]| members(options).any(|option| option.eq_ignore_ascii_case(name));
+        for field in fields.iter().filter(|field| !field.hop && !is_named(field.name)) {
             line(out, field.name, field.value);
         }
     }

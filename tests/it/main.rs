@@ -10,6 +10,9 @@
 #[macro_use]
 mod support;
 
+#[path = "../oracles/mod.rs"]
+mod oracles;
+
 mod architecture;
 mod children;
 mod config;
@@ -19,6 +22,7 @@ mod framing;
 mod handover;
 mod hostile;
 mod keepalive;
+mod laws;
 mod limits;
 mod logging;
 mod man;
@@ -30,5 +34,8 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod transfers;
+mod tunnels;
 mod upgrade;
 mod vectors;
+mod vectors_proxy;

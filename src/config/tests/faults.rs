@@ -176,3 +176,21 @@ fn a_crowd_of_the_same_is_shown_once_with_all_its_places() {
     let text = from_text("o.conf", few, &Options::default()).expect_err("three faults").to_string();
     assert!(text.matches("-->").count() == 3 && text.ends_with("\n3 faults"), "{text}");
 }
+
+#[test]
+fn words_of_the_file_are_shown_with_nothing_that_a_terminal_obeys() {
+    for text in [
+        "</Loc\u{1b}[2Jation>\n",
+        "<Location /a>\n</Fil\u{7}es>\n</Location>\n",
+        "Li\u{8}sten 80\n",
+        "Define a \"x\u{1b}y\"\nListen ${a}\n",
+        "<Location /\u{85}\n",
+    ] {
+        let faults = from_text("ostler.conf", text, &Options::default()).expect_err("a fault");
+        for shown in [faults.to_string(), faults.render(false)] {
+            let odd = shown.chars().find(|letter| letter.is_control() && *letter != '\n');
+            assert_eq!(odd, None, "{shown:?}");
+        }
+    }
+    assert_eq!(faults("</Fil\u{7}es>\n")[0], "1:1: </Fil\\u{7}es> closes nothing");
+}

@@ -101,17 +101,20 @@ fn interim_heads_carry_neither_framing_nor_what_ends_here() {
 
 #[test]
 fn trailers_that_frame_or_route_are_left_out() {
-    for (section, want) in [
-        ("\n", "\n"),
-        ("X: 1\nx-y:\n\n", "X: 1\nx-y: \n\n"),
+    for (options, section, want) in [
+        ("", "\n", "\n"),
+        ("", "X: 1\nx-y:\n\n", "X: 1\nx-y: \n\n"),
         (
+            "",
             "Content-Length: 1\nX: 1\nHost: h\nTransfer-Encoding: chunked\nSet-Cookie: a\nTrailer: X\n\n",
             "X: 1\n\n",
         ),
-        ("Connection: close\n\n", "\n"),
+        ("", "Connection: close\n\n", "\n"),
+        // What Connection names ends here, wherever it stands.
+        ("close, x ,X-Z,", "X: 1\nx-y: 2\nx-z: 3\n\n", "x-y: 2\n\n"),
     ] {
         let mut out = Vec::new();
-        trailers(&crlf(section), &mut out);
+        trailers(&crlf(section), options.as_bytes(), &mut out);
         assert_eq!(shown(&out), want, "{section}");
     }
 }

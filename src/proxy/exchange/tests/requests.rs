@@ -120,6 +120,12 @@ fn bodies_are_framed_anew() {
             "POST / HTTP/1.1\nHost: h\nTransfer-Encoding: chunked\n\n0\nTransfer-Encoding: chunked\n\n",
             "POST / HTTP/1.1\nHost: 127.0.0.1:3000\nTransfer-Encoding: chunked\n\n0\n\n",
         ),
+        // Trailers that Connection names end here, as the fields do (RFC 9110, 7.6.1).
+        (
+            "POST / HTTP/1.1\nHost: h\nConnection: x-t\nConnection: X-V\nTransfer-Encoding: chunked\n\n0\nX-T: 1\n\
+          X-U: 2\nx-v: 3\n\n",
+            "POST / HTTP/1.1\nHost: 127.0.0.1:3000\nTransfer-Encoding: chunked\n\n0\nX-U: 2\n\n",
+        ),
         // What follows belongs to the next request.
         (
             "POST / HTTP/1.1\nHost: h\nContent-Length: 2\n\nokGET / HTTP/1.1\n",

@@ -159,6 +159,13 @@ fn responses_are_framed_anew_for_the_client() {
         ),
         (
             TRAILERS,
+            "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nConnection: X-T\n\n0\nX-T: 1\nX-U: 2\n\n",
+            false,
+            "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\nX-U: 2\n\n",
+            (true, true),
+        ),
+        (
+            TRAILERS,
             "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\nSet-Cookie: y\n\n",
             false,
             "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\n\n",

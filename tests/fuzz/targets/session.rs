@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../../oracles/mod.rs"]
+#[allow(dead_code)]
+mod oracles;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oracles::judge::session(bytes));

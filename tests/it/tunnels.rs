@@ -1,0 +1,90 @@
+//! WebSockets with a client and a server that neither know of each other's proxy nor are ours.
+
+use crate::support::{Daemon, Mpm, descriptors, pattern};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+use tungstenite::{Message, WebSocket};
+
+/// A server that echoes text and binary messages, and answers an ordinary request as its library does: with a 400.
+/// Its threads end with their connections.
+fn echo_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("port 0 is always free");
+    let address = listener.local_addr().expect("bound");
+    spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            spawn(move || {
+                let Ok(mut socket) = tungstenite::accept(stream) else { return };
+                while let Ok(message) = socket.read() {
+                    if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A thread with a stack that a thousand of can be had.
+fn spawn(body: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().stack_size(256 * 1024).spawn(body).expect("the machine has room for a thread");
+}
+
+fn open(daemon: &Daemon, target: &str) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(daemon.address()).expect("the daemon listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket has one");
+    let (socket, response) =
+        tungstenite::client(format!("ws://test{target}"), stream).expect("the switch is made");
+    assert_eq!(response.status(), 101);
+    socket
+}
+
+fn assert_echoes(socket: &mut WebSocket<TcpStream>, message: Message) {
+    socket.send(message.clone()).expect("sent");
+    assert_eq!(socket.read().expect("an echo"), message);
+}
+
+under_each_mpm! {
+    fn a_websocket_says_the_same_through_the_daemon(mpm) {
+        let daemon = Daemon::under(mpm, &format!("ProxyPass /chat http://{}/", echo_server()));
+        let mut socket = open(&daemon, "/chat");
+        assert_echoes(&mut socket, Message::text("hello"));
+        assert_echoes(&mut socket, Message::text(""));
+        assert_echoes(&mut socket, Message::binary(pattern(1_000_000, 7)));
+        socket.send(Message::Ping("are you there".into())).expect("sent");
+        assert_eq!(socket.read().expect("an answer"), Message::Pong("are you there".into()));
+        // Both ends say goodbye, and then the connections end.
+        socket.close(None).expect("sent");
+        assert!(socket.read().is_ok_and(|message| message.is_close()));
+        assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
+    }
+}
+
+#[test]
+fn a_thousand_tunnels_hold_no_worker_and_live_through_a_reload() {
+    // Four descriptors a tunnel: the client's and the server's are this program's, the other two the child's.
+    let room = usize::try_from(descriptors()).unwrap_or(usize::MAX);
+    assert!(
+        room >= 2500,
+        "a limit of {room} descriptors leaves no room for a thousand tunnels; raise ulimit -n"
+    );
+    let text = format!(
+        "{}ThreadsPerChild 25\nMaxRequestWorkers 25\nProxyPass /chat http://{}/ max=2000\n",
+        "StartServers 1\nMinSpareThreads 1\n",
+        echo_server()
+    );
+    let daemon = Daemon::under(Mpm::Event, &text);
+    let mut sockets: Vec<_> = (0..1000).map(|_| open(&daemon, "/chat")).collect();
+    for (number, socket) in sockets.iter_mut().enumerate() {
+        assert_echoes(socket, Message::text(format!("before {number}")));
+    }
+    let status = daemon.wait_for_status("no worker held", |status| status.busy == 0);
+    assert_eq!(status.idle, 25, "{}", status.text);
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_for_log("] serving generation 2");
+    assert_eq!(daemon.get("/none").status, 404, "there are workers for others");
+    for (number, socket) in sockets.iter_mut().enumerate() {
+        assert_echoes(socket, Message::text(format!("after {number}")));
+    }
+}

@@ -11,6 +11,9 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_secs(30);
 /// How long it may stay silent meanwhile (httpd's SECONDS_TO_LINGER).
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// How long a client that has only just been accepted may take to begin its first request, however soon the child
+/// leaves: it has connected to ask for something, and cannot know.
+const FIRST: Duration = Duration::from_secs(2);
 /// How long a backend may stay silent on `Expect: 100-continue` before the body is asked for all the same
 /// (RFC 9110, section 10.1.1: a client must not wait for ever, and neither must we).
 const EXPECT: Duration = Duration::from_secs(1);
@@ -253,7 +256,8 @@ impl Session {
         match self.phase {
             Phase::Idle if self.requests == 0 => {
                 let head = self.reading(&host.read_timeout.header, self.since);
-                (head.min(self.since.after(host.timeout)).min(idle_until), Expiry::Idle)
+                let leaving = idle_until.max(self.since.after(FIRST));
+                (head.min(self.since.after(host.timeout)).min(leaving), Expiry::Idle)
             }
             Phase::Idle => (self.since.after(host.keep_alive.timeout).min(idle_until), Expiry::Idle),
             Phase::Head => {

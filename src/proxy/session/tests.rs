@@ -192,6 +192,7 @@ fn an_idle_connection_of_a_leaving_child_has_its_grace() {
     let at = |session: &Session, until| session.deadline(&host, CONNECT, SILENCE, QUIET, Tick(until)).0.0;
     let mut session = Session::new(Tick(0));
     assert_eq!((at(&session, 3000), at(&session, 90_000)), (3000, 20_000));
+    assert_eq!(at(&session, 500), 2000, "it has only just connected");
     session.head_bytes(3, Tick(0));
     assert_eq!(at(&session, 3000), 20_000, "a request that has begun is not cut");
     session.begin(Tick(0));

@@ -21,6 +21,7 @@ mod demo;
 mod framing;
 mod handover;
 mod hostile;
+mod hot_path;
 mod keepalive;
 mod laws;
 mod limits;

@@ -1,0 +1,131 @@
+//! The system calls of a warm kept-alive request under event, as strace sees them.
+
+use crate::support::{Backend, Client, Daemon, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Requests in a look.
+const REQUESTS: usize = 10;
+
+/// Looks until one is as it should be. A thread that strace or a busy machine holds up for some milliseconds is
+/// taken for stuck, and the steward rightly calls up another: that look has a futex more. A hot path that had one
+/// would have it in every look.
+const LOOKS: usize = 20;
+
+/// Why strace can't be used here, if so.
+fn no_strace() -> Option<String> {
+    let mut command = Command::new("strace");
+    command.args(["-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    match command.output() {
+        Err(error) => Some(format!("strace: {error}")),
+        Ok(done) if !done.status.success() => Some(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
+        Ok(_) => None,
+    }
+}
+
+/// The calls of a child's serving threads during `work`, in their order, or why it can't be attached to.
+fn calls(child: i32, home: &Path, work: impl FnOnce()) -> Result<Vec<String>, String> {
+    let (trace, said) = (home.join("strace"), home.join("strace.said"));
+    let mut strace = Command::new("strace")
+        .args(["-f", "-p", &child.to_string(), "-o"])
+        .arg(&trace)
+        .stdin(Stdio::null())
+        .stderr(File::create(&said).expect("the directory is the test's own"))
+        .spawn()
+        .expect("it can be run");
+    let told = || fs::read_to_string(&said).unwrap_or_default();
+    let attached = wait_until("strace to attach or to give up", || {
+        // It says so once, when it has all threads.
+        let attached = told().contains(" attached");
+        let ended = strace.try_wait().expect("it is our own child").is_some();
+        (attached || ended).then_some(!ended)
+    });
+    if !attached {
+        return Err(told());
+    }
+    work();
+    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).expect("it is our own child");
+    strace.wait().expect("it is our own child");
+    // The first thread is the steward, which looks from time to time whether all is well.
+    let steward = format!("{child} ");
+    Ok(fs::read_to_string(&trace)
+        .expect("strace writes it")
+        .lines()
+        .filter(|line| !line.starts_with(&steward))
+        .map(|line| line.split_once(' ').map_or(line, |(_, call)| call.trim_start()).to_owned())
+        .collect())
+}
+
+/// The calls by name, with one word for all that send; the end of one that was cut in two is not a call.
+fn names(calls: &[String]) -> Vec<&str> {
+    let is_name =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte));
+    calls
+        .iter()
+        .filter_map(|call| call.split_once('(').map(|(name, _)| name).filter(|name| is_name(name)))
+        .map(|name| if ["sendto", "writev", "sendmsg"].contains(&name) { "send" } else { name })
+        .collect()
+}
+
+/// Plays looks until in one of them each request made exactly the calls of `want`, in their order, and its share of
+/// epoll_wait.
+#[track_caller]
+fn makes_exactly(config: &str, want: &[&str]) {
+    if let Some(why) = no_strace() {
+        eprintln!("skipped, there is no strace to look with: {why}");
+        return;
+    }
+    let backend = Backend::with(|exchange| {
+        exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")
+    });
+    let daemon = Daemon::start(&format!(
+        "StartServers 1\nServerLimit 1\nThreadsPerChild 4\nMaxRequestWorkers 4\nMinSpareThreads 1\n\
+         MaxKeepAliveRequests 0\n{config}\n\
+         ProxyPass / {}/",
+        backend.url()
+    ));
+    let mut client = daemon.connect();
+    let ask = |client: &mut Client| {
+        let answer = client.get("/hot").expect("an answer");
+        assert_eq!((answer.status, answer.closes()), (200, false));
+    };
+    (0..20).for_each(|_| ask(&mut client));
+    let child = daemon.child_of(&client);
+    let home = daemon.home().path("");
+    let mut last = Vec::new();
+    for _ in 0..LOOKS {
+        // One more than looked at: strace may leave before what follows the last answer.
+        last = match calls(child, &home, || (0..=REQUESTS).for_each(|_| ask(&mut client))) {
+            Ok(seen) => seen,
+            Err(why) => {
+                eprintln!("skipped, strace can't attach: {why}");
+                return;
+            }
+        };
+        // What threads waited in when strace came is shown first.
+        let mut seen: Vec<&str> = names(&last).into_iter().skip_while(|name| *name != "recvfrom").collect();
+        let all = seen.len();
+        seen.retain(|name| *name != "epoll_wait");
+        let waits = all - seen.len();
+        let wanted = want.repeat(REQUESTS);
+        let rest = seen.get(wanted.len()..).unwrap_or_default();
+        // At most one for the client's bytes and one for the backend's, and one that is under way at the end.
+        if seen.starts_with(&wanted) && want.starts_with(rest) && waits <= 2 * (REQUESTS + 1) + 1 {
+            return;
+        }
+    }
+    panic!("in none of {LOOKS} looks every request made the calls {want:?}; the last:\n{}", last.join("\n"));
+}
+
+#[test]
+fn a_warm_request_is_two_receives_and_two_sends() {
+    makes_exactly("", &["recvfrom", "send", "recvfrom", "send"]);
+}
+
+#[test]
+fn the_log_adds_one_write() {
+    makes_exactly("CustomLog access.log common", &["recvfrom", "send", "recvfrom", "send", "write"]);
+}

@@ -1,0 +1,325 @@
+"""Ostler beside nginx, HAProxy, httpd and a relay that parses nothing: what a request costs.
+
+The proxy runs on one core, client and origin share another; contestants take turns round by round, so that a
+machine that changes its mind meets all alike. CPU per request is user + system time of the proxy's whole process
+tree by the requests answered; a ratio is the median over the rounds of each round's ratio to the row's first
+contestant (nginx, but for the rows against httpd). An answer that is not right to the byte fails its row. Rows and
+contestants are listed by --list; their configurations are in tests/bench/configs.
+"""
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import contestants
+import instructions
+import machine
+import meters
+import report
+from contestants import Failed, Server
+from rows import ROWS
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Stage:
+    """One row's origin and contestants, alive together; each loses its place by its first fault."""
+
+    def __init__(self, row, names, tools, directory, cores):
+        self.row, self.tools, self.directory = row, tools, directory
+        both = ",".join(cores)
+        self.proxy_cores, self.client_cores = (both, both) if row.both_cores else cores
+        self.origin, self.servers, self.holders = None, {}, {}
+        self.faults, self.rounds, self.once = {}, {name: [] for name in names}, {name: {} for name in names}
+
+    def guarded(self, name, act, *words):
+        """Does something with a contestant; a fault takes it out of the row."""
+        try:
+            return act(self.servers.get(name), *words)
+        except (Failed, OSError, ValueError, subprocess.SubprocessError) as fault:
+            self.faults[name] = f"{name}: {fault}"
+            print(f"  {name} FAILED: {fault}", flush=True)
+            return None
+
+    def open(self):
+        home = os.path.join(self.directory, "origin")
+        os.makedirs(home, exist_ok=True)
+        self.origin = Server("origin", [self.tools["bench-origin"]], self.client_cores, home, speaks=True)
+        for name in self.rounds:
+            def begin(_, name=name):
+                self.servers[name] = contestants.start(
+                    name, self.row, self.directory, self.origin.port, self.tools, self.proxy_cores)
+            self.guarded(name, begin)
+
+    def living(self):
+        return [name for name in self.rounds if name not in self.faults]
+
+    def close(self):
+        for holder in self.holders.values():
+            if holder.poll() is None:
+                holder.kill()
+                holder.wait()
+        for server in list(self.servers.values()) + [self.origin]:
+            if server:
+                server.stop()
+
+    def wrk(self, server, seconds, look=None):
+        """A round of wrk; `look` is called half-way."""
+        process = meters.wrk(self.row, server.port, seconds, self.client_cores)
+        try:
+            if look:
+                time.sleep(seconds * 0.6)
+                look()
+            heard = meters.told(process, seconds + 60)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        fault = meters.faults(self.row, heard)
+        if fault:
+            raise Failed(fault)
+        return heard
+
+    def warm_up(self, server, seconds):
+        once = self.once[server.name]
+        heard = self.wrk(server, seconds, lambda: once.update(pss_kib=meters.pss(server.pid)))
+        once["warm_rps"] = heard["requests"] / heard["seconds"]
+
+    def hold(self, server):
+        """Puts idle connections beside the others, and looks what they weigh."""
+        row = self.row
+        before = meters.pss(server.pid)
+        holder = subprocess.Popen(
+            ["taskset", "-c", self.client_cores, sys.executable, os.path.join(HERE, "idle.py"), str(server.port),
+             str(row.idle), row.target, str(row.size)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.holders[server.name] = holder
+        if holder.stdout.readline().strip() != "ready":
+            raise Failed(f"{row.idle} idle connections: {holder.stderr.read()[-300:]}")
+        after = meters.pss(server.pid)
+        self.once[server.name]["bytes_per_idle"] = (after - before) * 1024 / row.idle
+        self.once[server.name]["pss_kib"] = after
+
+    def rest(self, server, seconds):
+        """What the tree uses while nothing happens, as a share of a core."""
+        before = meters.cpu(server.pid)
+        time.sleep(seconds)
+        self.once[server.name]["cpu_at_rest"] = (meters.cpu(server.pid) - before) / seconds
+
+    def release(self, server):
+        holder = self.holders[server.name]
+        out, _ = holder.communicate(timeout=60)
+        if int(out.strip() or 0) != self.row.idle:
+            raise Failed(f"only {out.strip()} of {self.row.idle} idle connections are still open")
+
+    def round(self, server, seconds, rate):
+        server.check(self.row)
+        cpu, switches = meters.cpu(server.pid), meters.switches(server.pid)
+        if self.row.kind == "open":
+            process = meters.open_loop(
+                self.tools["bench-open-loop"], self.row, server.port, rate, seconds, self.client_cores)
+            heard = meters.told(process, seconds + 60)
+        else:
+            heard = self.wrk(server, seconds)
+        cpu, switches = meters.cpu(server.pid) - cpu, meters.switches(server.pid) - switches
+        server.check(self.row)
+        count = heard["requests"]
+        figures = {"cpu": cpu / count * 1e6, "rps": count / heard["seconds"], "p50": heard["p50"],
+                   "p99": heard["p99"], "switches": switches / count, "requests": count}
+        self.rounds[server.name].append(figures)
+        return figures
+
+    def play(self, rounds, seconds):
+        row = self.row
+        for name in self.living():
+            self.guarded(name, self.warm_up, max(1, min(2, seconds)))
+        if row.kind == "idle":
+            for name in self.living():
+                self.guarded(name, self.hold)
+            for name in self.living():
+                self.guarded(name, self.rest, min(3, seconds))
+        rate = 0
+        if row.kind == "open" and self.living():
+            rate = int(row.load * min(self.once[name]["warm_rps"] for name in self.living()))
+            for name in self.living():
+                self.once[name]["offered_rps"] = rate
+        for number in range(rounds):
+            # Each goes first in its turn.
+            names = self.living()
+            turn = number % len(names) if names else 0
+            for name in names[turn:] + names[:turn]:
+                figures = self.guarded(name, self.round, seconds, rate)
+                if figures:
+                    print(f"  round {number + 1} {name:15} {figures['cpu']:9.2f} us {figures['rps']:9.0f} requests/s",
+                          flush=True)
+        if row.kind == "idle":
+            for name in self.living():
+                self.guarded(name, self.release)
+
+    def start_and_reload(self, rounds):
+        """For a row of kind `start`: how long until the first answer, and until a reload is through."""
+        home = os.path.join(self.directory, "origin")
+        os.makedirs(home, exist_ok=True)
+        self.origin = Server("origin", [self.tools["bench-origin"]], self.client_cores, home, speaks=True)
+        for name in list(self.rounds):
+            def once(_, name=name):
+                begun = time.monotonic()
+                server = contestants.start(
+                    name, self.row, self.directory, self.origin.port, self.tools, self.proxy_cores)
+                first = time.monotonic() - begun
+                try:
+                    # Its threads are all there once the daemon rests.
+                    time.sleep(0.5)
+                    pss = meters.pss(server.pid)
+                    config = os.path.join(self.directory, name, "ostler.conf")
+                    begun = time.monotonic()
+                    done = subprocess.run([self.tools["ostler"], "-k", "graceful", "-f", config],
+                                          capture_output=True, text=True, timeout=60)
+                    reload = time.monotonic() - begun
+                    if done.returncode != 0:
+                        raise Failed(f"reload: {done.stdout}{done.stderr}")
+                    server.check(self.row)
+                finally:
+                    server.stop()
+                self.rounds[name].append({"start_ms": first * 1e3, "reload_ms": reload * 1e3, "pss_kib": pss})
+            for _ in range(rounds):
+                if name not in self.faults:
+                    self.guarded(name, once)
+        for figure in ("start_ms", "reload_ms", "pss_kib"):
+            for name in self.living():
+                self.once[name][figure] = statistics.median(r[figure] for r in self.rounds[name])
+
+
+def summary(stage):
+    """Medians, and ratios to the reference: of each round, then their median and range."""
+    row, result = stage.row, {"what": stage.row.what, "reference": stage.row.reference, "contestants": {}}
+    base = stage.rounds.get(row.reference, [])
+    for name in stage.rounds:
+        if name in stage.faults:
+            result["contestants"][name] = {"fault": stage.faults[name]}
+            continue
+        rounds = stage.rounds[name]
+        told = {"once": stage.once[name], "rounds": rounds, "median": {}, "ratio": {}}
+        for figure in rounds[0] if rounds and row.kind != "start" else []:
+            values = [r[figure] for r in rounds]
+            told["median"][figure] = statistics.median(values)
+            ratios = [one[figure] / two[figure] for one, two in zip(rounds, base) if two[figure]]
+            if ratios and row.reference not in stage.faults and figure != "requests":
+                told["ratio"][figure] = [statistics.median(ratios), min(ratios), max(ratios)]
+        reference = stage.once.get(row.reference, {}).get("pss_kib")
+        if reference and "pss_kib" in told["once"] and row.reference not in stage.faults and row.kind != "start":
+            ratio = told["once"]["pss_kib"] / reference
+            told["ratio"]["pss_kib"] = [ratio, ratio, ratio]
+        result["contestants"][name] = told
+    return result
+
+
+def read_arguments():
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="list the rows, and leave")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows only")
+    parser.add_argument("--against", metavar="NAME,...", help="these contestants only, beside ostler; nginx must be "
+                        "among them for ratios to nginx")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (5)")
+    parser.add_argument("--seconds", type=int, default=4, help="length of a round (4)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures of all rounds")
+    parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
+    parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
+    parser.add_argument("--ostler", metavar="PATH", default=os.environ.get("OSTLER"),
+                        help="a release build (by default it is built)")
+    parser.add_argument("--instructions", action="store_true",
+                        help="count instructions of the hot path instead, and compare with the committed baseline")
+    parser.add_argument("--accept", action="store_true", help="with --instructions: make these the baseline")
+    parser.add_argument("--times", action="store_true", help="nanoseconds of the hot path's parts instead")
+    a = parser.parse_args()
+    known = [row.name for row in ROWS]
+    wrong = [name for name in a.only or [] if name not in known]
+    if wrong:
+        parser.error(f"no row is called {wrong[0]}; --list shows them")
+    everybody = {name for row in ROWS for name in row.contestants}
+    wrong = [name for name in (a.against or "").split(",") if name and name not in everybody]
+    if wrong:
+        parser.error(f"no contestant is called {wrong[0]}; there are {', '.join(sorted(everybody))}")
+    if a.rounds < 1 or a.seconds < 1 or a.rounds > 100 or a.seconds > 600:
+        parser.error("--rounds is 1 to 100, --seconds 1 to 600")
+    return a
+
+
+def chosen(row, against):
+    if not against:
+        return row.contestants
+    wanted = against.split(",")
+    return tuple(name for name in row.contestants if name in wanted or contestants.family(name) == "ostler")
+
+
+def measure(a):
+    machine.find_servers()
+    machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset"])
+    available = sorted(os.sched_getaffinity(0))
+    if len(available) < 2:
+        raise SystemExit("a second core is missing: client and origin would share the proxy's")
+    cores = [str(core) for core in available[:2]]
+    tools = machine.build(["bench-origin", "bench-relay", "bench-open-loop"], a.ostler)
+    results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "rows": {}}
+    rows = [row for row in ROWS if not a.only or row.name in a.only]
+    for row in rows:
+        names = chosen(row, a.against)
+        seconds = max(a.seconds, 5) if row.delay >= 1000 else a.seconds
+        print(f"{row.name}: {row.what} ({', '.join(names)})", flush=True)
+        with tempfile.TemporaryDirectory(prefix="ostler-bench-") as directory:
+            # Workers leave root for a user that must reach their files.
+            os.chmod(directory, 0o755)
+            stage = Stage(row, names, tools, directory, cores)
+            try:
+                if row.kind == "start":
+                    stage.start_and_reload(a.rounds)
+                else:
+                    stage.open()
+                    stage.play(a.rounds, seconds)
+            finally:
+                stage.close()
+        results["rows"][row.name] = summary(stage)
+        results["machine"]["load_after"] = machine.load()
+        if a.json:
+            # After each row, so that a run that is cut short leaves what it has.
+            with open(a.json, "w") as f:
+                json.dump(results, f, indent=1)
+    return results
+
+
+def main():
+    a = read_arguments()
+    # Whatever ends us, the servers end first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    if a.list:
+        print(report.listing(ROWS))
+        return 0
+    if a.instructions or a.times:
+        machine.find_servers()
+        return instructions.times() if a.times else instructions.check(a.accept)
+    if a.source:
+        with open(a.source) as f:
+            results = json.load(f)
+    else:
+        results = measure(a)
+    print(report.text(results, ROWS))
+    if a.svg:
+        with open(a.svg, "w") as f:
+            f.write(report.svg(results, ROWS))
+    faults = [told["fault"] for row in results["rows"].values() for told in row["contestants"].values()
+              if "fault" in told]
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

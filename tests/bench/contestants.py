@@ -1,0 +1,201 @@
+"""The programs that are compared: their configurations, and how they are started, watched and ended."""
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import meters
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HTTPD_MODULES = "/usr/lib/apache2/modules"
+
+# nginx's large bodies: unbuffered, and with room for 1 MiB.
+BUFFERS = {
+    "nginx-streams": "proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 64k;",
+    "nginx-large": "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 512k;",
+}
+
+
+class Failed(Exception):
+    """A contestant did not do what a row asks of it. Its row fails, the run goes on."""
+
+
+def family(name):
+    return name.split("-")[0]
+
+
+def driver(name):
+    kind = name.partition("-")[2]
+    return kind if kind in ("worker", "prefork") else "event"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def workers(mpm, row):
+    """The directives of the process model, the same for httpd and ostler: all clients can be served at once."""
+    if mpm == "prefork":
+        count = row.clients + 8
+        return (f"ServerLimit {count}\nMaxRequestWorkers {count}\nStartServers {count}\n"
+                f"MinSpareServers 1\nMaxSpareServers {count}")
+    if row.kind == "start":
+        threads = 25
+    else:
+        # Some to spare: httpd's event closes idle connections once all of its workers are busy.
+        threads = max(25, -(-row.clients // row.children)) + 16
+    total = threads * row.children
+    text = (f"ServerLimit {row.children}\nThreadLimit {threads}\nThreadsPerChild {threads}\n"
+            f"MaxRequestWorkers {total}\nStartServers {row.children}\nMinSpareThreads 1\nMaxSpareThreads {total}")
+    return text
+
+
+def user_line(form):
+    """Whom children are to be, for a program that root starts."""
+    if os.geteuid() != 0:
+        return ""
+    nobody = pwd.getpwnam("nobody")
+    import grp
+    return form.format(user="nobody", group=grp.getgrgid(nobody.pw_gid).gr_name)
+
+
+def fill(template, words):
+    with open(os.path.join(HERE, "configs", template)) as f:
+        text = f.read()
+    return re.sub(r"@(\w+)@", lambda found: str(words[found[1]]), text)
+
+
+def recipe(name, row, directory, port, origin, tools):
+    """The configuration's text and file, and the command that serves it."""
+    words = {"dir": directory, "port": port, "origin": origin, "children": row.children, "log": "", "status": "",
+             "mpm": driver(name), "modules": HTTPD_MODULES}
+    kind = family(name)
+    if kind == "ostler":
+        words["workers"] = workers(words["mpm"], row)
+        words["user"] = user_line("User {user}\nGroup {group}")
+        words["log"] = "CustomLog access.log common" if row.log else ""
+        words["status"] = "ExtendedStatus Off" if name == "ostler-blind" else ""
+        path = os.path.join(directory, "ostler.conf")
+        return fill("ostler.conf", words), path, [tools["ostler"], "-DFOREGROUND", "-f", path]
+    if kind == "httpd":
+        words["workers"] = workers(words["mpm"], row)
+        words["user"] = user_line("User {user}\nGroup {group}")
+        if words["mpm"] == "event":
+            # Idle connections count against its workers too.
+            words["workers"] += f"\nAsyncRequestWorkerFactor {max(2, row.idle // 32)}"
+        if row.log:
+            # Debian builds mod_log_config in.
+            words["log"] = 'CustomLog access.log "%h %l %u %t \\"%r\\" %>s %b"'
+        path = os.path.join(directory, "httpd.conf")
+        return fill("httpd.conf", words), path, ["apache2", "-DFOREGROUND", "-f", path]
+    if kind == "nginx":
+        words["user"] = user_line("user {user} {group};")
+        words["buffers"] = BUFFERS.get(name, "")
+        if row.log:
+            words["log"] = ("log_format common '$remote_addr - $remote_user [$time_local] \"$request\" $status "
+                            f"$body_bytes_sent';\n  access_log {directory}/access.log common;")
+        path = os.path.join(directory, "nginx.conf")
+        return fill("nginx.conf", words), path, ["nginx", "-p", directory, "-c", path, "-e", f"{directory}/error.log"]
+    if kind == "haproxy":
+        words["user"] = user_line("user {user}\n  group {group}")
+        path = os.path.join(directory, "haproxy.cfg")
+        return fill("haproxy.cfg", words), path, ["haproxy", "-db", "-f", path]
+    raise Failed(f"no contestant is called {name}")
+
+
+class Server:
+    """A program and its tree."""
+
+    def __init__(self, name, words, cores, directory, port=None, speaks=False):
+        """With `speaks` the program prints its address first, and ends when its standard input does."""
+        self.name, self.port = name, port
+        self.output = open(os.path.join(directory, "output"), "w+")
+        self.process = subprocess.Popen(
+            ["taskset", "-c", cores] + words, stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if speaks else self.output, stderr=self.output, start_new_session=True)
+        if speaks:
+            line = self.process.stdout.readline().decode()
+            if ":" not in line:
+                self.stop()
+                raise Failed(f"{name} does not start: {self.said()}")
+            self.port = int(line.rpartition(":")[2])
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def said(self):
+        self.output.seek(0)
+        return self.output.read()[-2000:]
+
+    def wait_until_serving(self, row):
+        end = time.monotonic() + 30
+        fault = "nothing"
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                self.check(row)
+                return
+            except (OSError, Failed) as error:
+                fault = error
+            time.sleep(0.01)
+        raise Failed(f"{self.name} does not serve ({fault}): {self.said()}")
+
+    def check(self, row):
+        """One request of the row's kind, whose answer must be right to the last byte."""
+        head = f"{row.method} {row.target} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n"
+        if row.body:
+            head += f"Content-Length: {row.body}\r\n"
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as s:
+            s.sendall(head.encode() + b"\r\n" + b"y" * row.body)
+            answer = bytearray()
+            while piece := s.recv(1 << 20):
+                answer += piece
+        fields, _, body = bytes(answer).partition(b"\r\n\r\n")
+        if not fields.startswith(b"HTTP/1.1 200 ") or body != b"x" * row.size:
+            raise Failed(f"{self.name} answers {fields[:300]!r} and {len(body)} bytes, {body[:40]!r}...")
+
+    def stop(self):
+        """Ends the tree: asked first, then by force, each process by its own number."""
+        if self.process.poll() is None:
+            tree = meters.tree(self.pid)
+            if self.process.stdin:
+                self.process.stdin.close()
+            else:
+                self.process.send_signal(signal.SIGINT if family(self.name) != "httpd" else signal.SIGTERM)
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                for pid in tree:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+                self.process.wait()
+        self.output.close()
+
+
+def start(name, row, directory, origin, tools, cores):
+    home = os.path.join(directory, name)
+    shutil.rmtree(home, ignore_errors=True)
+    os.mkdir(home)
+    os.chmod(home, 0o755)
+    if family(name) == "relay":
+        server = Server(name, [tools["bench-relay"], f"127.0.0.1:{origin}"], cores, home, speaks=True)
+    else:
+        port = free_port()
+        text, path, words = recipe(name, row, home, port, origin, tools)
+        with open(path, "w") as f:
+            f.write(text)
+        server = Server(name, words, cores, home, port=port)
+    try:
+        server.wait_until_serving(row)
+    except BaseException:
+        server.stop()
+        raise
+    return server

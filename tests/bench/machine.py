@@ -1,0 +1,88 @@
+"""What the machine has: programs to be installed or built, and facts that belong to every figure."""
+import json
+import os
+import platform
+import shutil
+import subprocess
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# A program, and the Debian package that has it.
+PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "apache2": "apache2-bin", "wrk": "wrk",
+            "taskset": "util-linux", "valgrind": "valgrind"}
+
+
+def find_servers():
+    """Debian keeps servers where only root's PATH looks."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+
+def install(programs):
+    """Installs with apt what of `programs` is missing, or ends with a sentence."""
+    missing = [PACKAGES[program] for program in programs if not shutil.which(program)]
+    if not missing:
+        return
+    words = " ".join(missing)
+    if not shutil.which("apt-get"):
+        raise SystemExit(f"missing, and there is no apt-get to install it with: {words}")
+    root = []
+    if os.geteuid() != 0:
+        if subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode != 0:
+            raise SystemExit(f"missing, and neither root nor sudo to install it: apt-get install {words}")
+        root = ["sudo", "-n"]
+    print(f"installing: {words}", flush=True)
+    # A service that a package starts would be in the way.
+    env = root + ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    for order in (["update"], ["install", "-y", "--no-install-recommends"] + missing):
+        if subprocess.run(env + ["apt-get", "-qq"] + order, stdout=subprocess.DEVNULL).returncode != 0:
+            raise SystemExit(f"apt-get {order[0]} failed; wanted: {words}")
+    still = [program for program in programs if not shutil.which(program)]
+    if still:
+        raise SystemExit(f"still missing after apt-get install: {' '.join(still)}")
+
+
+def build(examples, ostler=None):
+    """Paths of the release builds of the daemon (unless one is given) and of these examples."""
+    words = [] if ostler else ["--bin", "ostler"]
+    for example in examples:
+        words += ["--example", example]
+    command = ["cargo", "build", "--release", "--locked", "--quiet"] + words
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        raise SystemExit("the release build failed")
+    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    release = os.path.join(json.loads(found.stdout)["target_directory"], "release")
+    tools = {example: os.path.join(release, "examples", example) for example in examples}
+    tools["ostler"] = os.path.abspath(ostler) if ostler else os.path.join(release, "ostler")
+    return tools
+
+
+def output(words):
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+        return (done.stdout + done.stderr).strip()
+    except OSError:
+        return ""
+
+
+def load():
+    with open("/proc/loadavg") as f:
+        return " ".join(f.read().split()[:3])
+
+
+def facts(tools):
+    """What figures depend on besides the programs' own merit."""
+    model = "unknown"
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    changed = "+changes" if output(["git", "status", "--porcelain", "--untracked-files=no"]) else ""
+    first = lambda words: (output(words).splitlines() or ["unknown"])[0]
+    return {
+        "cpu": model, "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+        "rustc": first(["rustc", "--version"]),
+        "ostler": first([tools["ostler"], "-v"]) + f" ({first(['git', 'rev-parse', '--short', 'HEAD'])}{changed})",
+        "nginx": first(["nginx", "-v"]), "haproxy": first(["haproxy", "-v"]), "httpd": first(["apache2", "-v"]),
+        "wrk": first(["wrk", "-v"]), "load_before": load(),
+    }

@@ -1,0 +1,141 @@
+"""Results as text and as a picture. Decides nothing and measures nothing."""
+from html import escape
+
+# Figures with a column of their own: name, title, form.
+COLUMNS = (("cpu", "CPU us/req", "{:.2f}"), ("rps", "requests/s", "{:.0f}"), ("p50", "p50 us", "{:.0f}"),
+           ("p99", "p99 us", "{:.0f}"), ("switches", "switches/req", "{:.4f}"))
+# Figures that are taken once, and their names.
+ONCE = (("bytes_per_idle", "bytes per idle connection"), ("cpu_at_rest", "of a core at rest"),
+        ("offered_rps", "requests/s offered"), ("start_ms", "ms from start to the first answer"),
+        ("reload_ms", "ms of a reload"))
+
+
+def listing(rows):
+    wide = max(len(row.name) for row in rows)
+    return "\n".join(f"{row.name:{wide}}  {row.what}: {', '.join(row.contestants)}" for row in rows)
+
+
+def shown_ratio(told, figure):
+    ratio = told["ratio"].get(figure)
+    return f"{ratio[0]:.3f}" if ratio else "-"
+
+
+def verdict(value, budget):
+    if value <= budget.goal:
+        return f"{value:.3g}, at its goal ({budget.goal:g})"
+    if value <= budget.gate:
+        return f"{value:.3g}, within its gate ({budget.gate:g}; goal {budget.goal:g})"
+    return f"{value:.3g}, ABOVE its gate ({budget.gate:g}; goal {budget.goal:g})"
+
+
+def judged(row, result):
+    """A line for each budget of a row: what it is, and how it stands."""
+    lines = []
+    for budget in row.budgets:
+        us = result["contestants"].get(budget.who, {})
+        if not hasattr(budget, "whom"):
+            value = us.get("once", {}).get(budget.figure)
+            name = f"{budget.who} {budget.figure}"
+        else:
+            them = result["contestants"].get(budget.whom, {})
+            name = f"{budget.figure} of {budget.who} / {budget.whom}"
+            ours, theirs = (told.get("rounds") or [] for told in (us, them))
+            ratios = sorted(one[budget.figure] / two[budget.figure] for one, two in zip(ours, theirs)
+                            if two[budget.figure])
+            middle = len(ratios) // 2
+            value = (ratios[middle] + ratios[-1 - middle]) / 2 if ratios else None
+        if value is not None:
+            lines.append(f"budget: {name}: {verdict(value, budget)}")
+    return lines
+
+
+def table(row, result):
+    head = ["", "CPU us/req", "ratio", "(range)", "requests/s", "ratio", "p50 us", "ratio", "p99 us", "ratio",
+            "switches/req", "ratio", "PSS KiB", "ratio"]
+    lines = [head]
+    for name, told in result["contestants"].items():
+        if "fault" in told or not told["median"]:
+            continue
+        spread = told["ratio"].get("cpu")
+        cells = [name]
+        for figure, _, form in COLUMNS:
+            cells += [form.format(told["median"][figure]), shown_ratio(told, figure)]
+            if figure == "cpu":
+                cells.append(f"{spread[1]:.3f}-{spread[2]:.3f}" if spread else "-")
+        pss = told["once"].get("pss_kib")
+        cells += [f"{pss:.0f}" if pss else "-", shown_ratio(told, "pss_kib")]
+        lines.append(cells)
+    if len(lines) == 1:
+        return []
+    wide = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return ["  ".join(cell.ljust(wide[0]) if column == 0 else cell.rjust(wide[column])
+                      for column, cell in enumerate(line)).rstrip() for line in lines]
+
+
+def text(results, rows):
+    facts = results["machine"]
+    lines = ["", f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; {facts['rustc']}",
+             "; ".join(facts[name] for name in ("ostler", "nginx", "haproxy", "httpd", "wrk")),
+             f"{results['rounds']} rounds of {results['seconds']} s; load average {facts['load_before']} before, "
+             f"{facts.get('load_after', '-')} after"]
+    for row in rows:
+        result = results["rows"].get(row.name)
+        if not result:
+            continue
+        lines += ["", f"{row.name}: {result['what']}; ratios to {result['reference']}"] + table(row, result)
+        for name, told in result["contestants"].items():
+            if "fault" in told:
+                lines.append(f"FAILED: {told['fault']}")
+                continue
+            said = [f"{told['once'][figure]:.4g} {title}" for figure, title in ONCE if figure in told["once"]]
+            if row.kind == "start":
+                said.append(f"{told['once']['pss_kib']:.0f} KiB of memory (PSS) at start")
+            if said:
+                lines.append(f"{name}: {', '.join(said)}")
+        lines += judged(row, result)
+    return "\n".join(lines)
+
+
+COLOURS = {"ostler": "#2166ac", "nginx": "#4d9221", "haproxy": "#b2abd2", "httpd": "#d6604d", "relay": "#999999"}
+
+
+def svg(results, rows):
+    """CPU per request of everybody as a ratio to the row's reference, a group of bars to a row."""
+    left, scale, bar, most = 250, 180, 13, 3.0
+    parts, y = [], 58
+    for row in rows:
+        result = results["rows"].get(row.name)
+        if not result:
+            continue
+        bars = [(name, told["ratio"]["cpu"]) for name, told in result["contestants"].items()
+                if "fault" not in told and "cpu" in told["ratio"]]
+        if not bars:
+            continue
+        top = y
+        for name, (ratio, low, high) in bars:
+            length = min(ratio, most) * scale
+            colour = COLOURS[name.split("-")[0]]
+            parts.append(f'<text x="{left - 6}" y="{y + 10}" text-anchor="end">{escape(name)}</text>'
+                         f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 3}" fill="{colour}"/>'
+                         f'<path d="M{left + min(low, most) * scale:.1f} {y + 5}H{left + min(high, most) * scale:.1f}" '
+                         f'stroke="#000"/>'
+                         f'<text x="{left + length + 22:.1f}" y="{y + 10}">{ratio:.2f}'
+                         f'{" (beyond the edge)" if ratio > most else ""}</text>')
+            y += bar
+        parts.append(f'<text x="6" y="{top + 10}" font-weight="bold">{escape(row.name)}</text>')
+        for budget in row.budgets:
+            if getattr(budget, "whom", None) == row.reference and budget.figure == "cpu":
+                x = left + budget.gate * scale
+                parts.append(f'<path d="M{x:.1f} {top - 2}V{y}" stroke="#c00" stroke-dasharray="2 2"/>')
+        y += 9
+    facts = results["machine"]
+    wide = left + most * scale + 150
+    one = left + scale
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {y + 10}" width="{wide:.0f}" '
+            f'height="{y + 10}" font-family="sans-serif" font-size="11">'
+            f'<rect width="100%" height="100%" fill="#fff"/>'
+            f'<text x="6" y="18" font-size="14">CPU per request, as a ratio to the first of each row '
+            f'(shorter is better)</text>'
+            f'<text x="6" y="36">{escape(facts["ostler"])}; {escape(facts["nginx"])}; {results["rounds"]} rounds of '
+            f'{results["seconds"]} s. Thin line: range over the rounds; red: the gate.</text>'
+            f'<path d="M{one} 46V{y}" stroke="#4d9221"/>' + "".join(parts) + "</svg>\n")

@@ -117,7 +117,7 @@ impl Master {
             log,
             &format!("{name} configured -- resuming normal operations after process {}", predecessor.pid),
         );
-        notice(log, &format!("{text} ({mpm}) serving on {addresses}; {shape}"));
+        notice(log, &format!("{text}: {mpm} on {addresses}; {shape}"));
         let status = format!("serving on {addresses}");
         let states =
             [NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)];

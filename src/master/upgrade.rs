@@ -251,6 +251,8 @@ impl Master {
     fn begin_upgrade(&mut self, signal: &str, now: Moment) {
         let begun_wall = time::wall_micros();
         let program = self.estate.invocation.as_ref().map(|invocation| invocation.program.display());
+        // Process 1 starts nothing.
+        let program = program.filter(|_| std::process::id() != 1);
         let program = program.map_or_else(String::new, |program| format!(": starting {program}"));
         notice(&self.estate.log, &format!("caught {signal}, upgrading{program}"));
         let _ = sd_notify::notify(&[NotifyState::Status("upgrading")]);

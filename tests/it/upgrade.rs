@@ -207,6 +207,7 @@ fn process_one_of_a_container_refuses() {
         kill(Pid::from_raw(inside.pid), Signal::SIGINT).expect("it is there");
         let ended = container.wait().expect("it is our own child");
         assert!(is_alive && said.contains("this is process 1"), "{said}");
+        assert!(!said.contains("upgrading: starting"), "nothing was started: {said}");
         assert!(ended.success(), "{ended:?}\n{}", log());
     } else {
         eprintln!("this machine lets nobody make a pid namespace");
@@ -232,8 +233,8 @@ fn a_program_that_cannot_follow_changes_nothing() {
         wait_until("nothing is left of it", || (daemon.children().len() == children.len()).then_some(()));
         let board = daemon.home().path("scoreboard");
         let status = ostler(&["status", "--scoreboard", &board.to_string_lossy()]);
-        let is_told =
-            status.stdout.contains("generation 1 ") && status.stdout.contains("last reload refused");
+        let is_told = status.stdout.contains("generation 1 ")
+            && status.stdout.contains("last reload or upgrade refused");
         assert!(status.code == Some(0) && is_told, "{case}: {status:?}");
         let mut files: Vec<_> =
             fs::read_dir(daemon.home().path("")).expect("it is there").flatten().collect();
@@ -455,7 +456,8 @@ fn orders_of_the_command_line() {
     daemon.follow();
     let status = order(&daemon, "status");
     assert!(
-        status.stdout.contains("last reload done") && status.stdout.contains("serving generation 2 ("),
+        status.stdout.contains("last reload or upgrade done")
+            && status.stdout.contains("serving generation 2 ("),
         "{status:?}"
     );
 
@@ -471,7 +473,7 @@ fn orders_of_the_command_line() {
     assert_eq!(bad.code, Some(1), "{bad:?}");
     assert!(bad.stderr.contains("upgrade refused") && bad.stderr.contains("ended with status 5"), "{bad:?}");
     let status = order(&daemon, "status");
-    assert!(status.code == Some(0) && status.stdout.contains("last reload refused"), "{status:?}");
+    assert!(status.code == Some(0) && status.stdout.contains("last reload or upgrade refused"), "{status:?}");
     assert!(status.stdout.contains("ended with status 5"), "{status:?}");
 
     let mut busy = daemon.connect();
@@ -482,6 +484,20 @@ fn orders_of_the_command_line() {
     assert!(full.stdout.contains("1 of at most 1 workers busy, further clients wait"), "{full:?}");
     backend.release();
     assert_eq!(busy.answer("GET").expect("an answer").status, 200);
+
+    rewrite(&daemon, "NoSuchDirective on");
+    let deaf = order(&daemon, "stop");
+    assert!(deaf.code == Some(1) && deaf.stderr.contains("nobody was told to stop"), "{deaf:?}");
+    rewrite(&daemon, &good);
+
+    // Its scoreboard's name now belongs to one that ended: as when another daemon has taken it.
+    let (board, ended) = (daemon.home().path("scoreboard"), daemon.home().path("scoreboard.prev"));
+    let own = daemon.home().path("own");
+    fs::rename(&board, &own).and_then(|()| fs::rename(&ended, &board)).expect("the test's own");
+    let foreign = order(&daemon, "status");
+    let is_told = foreign.stdout.contains("is not its own") && !foreign.stdout.contains("is not running");
+    assert!(foreign.code == Some(3) && is_told, "{foreign:?}");
+    fs::rename(&board, &ended).and_then(|()| fs::rename(&own, &board)).expect("the test's own");
 
     assert_eq!(order(&daemon, "graceful-stop").code, Some(0));
     daemon.wait_for_end();

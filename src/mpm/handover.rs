@@ -12,9 +12,9 @@ use super::child::{Child, Event};
 use super::conn::Conn;
 use super::event::accept_handed;
 use super::table::News;
+use super::tokens::{Aged, Source};
 use crate::clock::Moment;
 use crate::log::line::cause;
-use crate::mpm::tokens::Source;
 use crate::proxy::session::Phase;
 use crate::sys::passing;
 use mio::Interest;
@@ -110,6 +110,29 @@ impl HandOver {
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.has_heir() && self.again_from.load(Ordering::Relaxed) != 0
+    }
+}
+
+impl Child {
+    /// Whether idle connections are leaving for other children.
+    pub(super) fn may_hand_over(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(HandOver::has_heir)
+    }
+
+    /// Whether a connection that is between two requests, and has this news, should go to another child now.
+    pub(super) fn hands_over(&self, news: News) -> bool {
+        self.hand_over.as_ref().is_some_and(|over| over.is_open() || news.has(News::GO_OVER))
+    }
+
+    /// The connection whose request has waited longest for a worker row, of those that could go to another child.
+    pub(super) fn longest_unread(&self) -> Option<Aged> {
+        self.event.as_ref()?.rows.longest_unread()
+    }
+
+    /// Free worker rows of our siblings.
+    pub(super) fn vacancies(&self) -> u32 {
+        // A board that makes no sense now may do so at the next look.
+        self.board.vacancies(self.generation, self.slot).unwrap_or(0)
     }
 }
 

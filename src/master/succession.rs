@@ -56,6 +56,8 @@ impl Master {
                     self.wanted_upgrade = upgrade.then_some("SIGUSR2");
                     self.succeed();
                 }
+                // Whoever could have ended this process is gone, or slower than this word.
+                Heard::Message(Answer::Off) => self.fail(StartError::NotWanted, now),
                 Heard::Message(_) | Heard::Nonsense => {}
                 Heard::Nothing => return,
                 Heard::Gone => {

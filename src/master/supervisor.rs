@@ -605,7 +605,8 @@ impl Master {
             return Some(patience);
         }
         if self.is_announced_to_predecessor() {
-            return None;
+            // One that is gone already will not wake us.
+            return self.predecessor.as_ref().is_some_and(|predecessor| predecessor.is_gone).then_some(now);
         }
         self.phase = Phase::Serving;
         let config = &self.generation.config;

@@ -86,6 +86,12 @@ impl HandOver {
         self.has_heir() && !self.full.load(Ordering::Relaxed)
     }
 
+    /// Whether a leader has yet to take back what nobody has taken over.
+    #[must_use]
+    pub fn has_to_take_back(&self) -> bool {
+        self.take_back.load(Ordering::SeqCst)
+    }
+
     fn refused(&self, fault: &io::Error, child: &Child) {
         self.full.store(true, Ordering::Relaxed);
         self.was_full.store(true, Ordering::Relaxed);
@@ -160,7 +166,10 @@ pub(super) fn lead(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u3
         }
         over.again_from.store(next, Ordering::Relaxed);
     }
-    if over.take_back.swap(false, Ordering::SeqCst) {
+    if over.has_to_take_back() {
+        // The child is not over before, even if it has no connection.
+        let _expecting = child.expecting();
+        over.take_back.store(false, Ordering::SeqCst);
         accept_handed(child, event, now, ready);
     }
 }

@@ -1,6 +1,7 @@
 //! When and how a child leaves: what it still accepts, how long the idle may stay, and when it is over.
 
 use super::child::Child;
+use super::handover::HandOver;
 use super::orders::Heir;
 use crate::clock::Tick;
 use std::sync::atomic::Ordering;
@@ -62,8 +63,31 @@ impl Child {
 
     /// Whether the last connection of a leaving child is gone; then it ends.
     pub(super) fn perhaps_over(&self) {
-        if self.is_leaving() && self.open.load(Ordering::SeqCst) == 0 && self.doors.are_closed() {
+        let takes_back = || self.hand_over.as_ref().is_some_and(HandOver::has_to_take_back);
+        if self.is_leaving()
+            && self.open.load(Ordering::SeqCst) == 0
+            && self.doors.are_closed()
+            && !takes_back()
+        {
             self.over.signal();
+        }
+    }
+
+    /// Somebody is about to accept: the child is not over before whoever comes has been counted. To be held over each
+    /// accept, since other threads may close listeners, or end their connections, at any time.
+    pub(super) fn expecting(&self) -> Expecting<'_> {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        Expecting(self)
+    }
+}
+
+/// What [`Child::expecting`] gives.
+pub(super) struct Expecting<'a>(&'a Child);
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.perhaps_over();
         }
     }
 }

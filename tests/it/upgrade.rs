@@ -334,6 +334,70 @@ fn an_old_master_that_dies_meanwhile_is_followed_all_the_same() {
     assert_eq!(order(&daemon, "status").code, Some(0));
 }
 
+/// A script that waits until the test has made the second file, and says so by making the first; then it is an ostler.
+fn hesitant(here: &Path, go: &Path) -> String {
+    format!(
+        "touch '{}'; until test -e '{}'; do sleep 0.02; done; exec '{}' \"$@\"",
+        here.display(),
+        go.display(),
+        env!("CARGO_BIN_EXE_ostler")
+    )
+}
+
+#[test]
+fn a_new_master_that_finds_itself_alone_does_not_hesitate() {
+    let backend = Backend::start();
+    let home = Home::new();
+    let (program, command) = own_program(&home);
+    let (go, here) = (home.path("go"), home.path("here"));
+    let text = format!("MPM event\nStartServers 1\nMinSpareThreads 1\nProxyPass / {}/", backend.url());
+    let mut daemon = Daemon::by(command, home, &text);
+    replace(&program, &hesitant(&here, &go));
+    daemon.signal(Signal::SIGUSR2);
+    wait_until("the new program", || here.exists().then_some(()));
+    daemon.tolerate("master");
+    let old = daemon.master();
+    kill(Pid::from_raw(old), Signal::SIGKILL).expect("it is there");
+    daemon.wait_for_end();
+    wait_until("its children's end", || (processes::children_of(old).is_empty()).then_some(()));
+    fs::write(&go, "").expect("the test's own");
+    let start = std::time::Instant::now();
+    daemon.follow();
+    daemon.wait_for_log("] serving generation 2 (");
+    // An idle master sleeps until the next ping, and that is ten seconds at least.
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!(daemon.get("/").status, 200);
+}
+
+#[test]
+fn an_upgrade_whose_midwife_is_killed_leaves_one_master() {
+    for pid_file in ["", "PidFile none\n"] {
+        let backend = Backend::start();
+        let home = Home::new();
+        let (program, command) = own_program(&home);
+        let (go, here) = (home.path("go"), home.path("here"));
+        let text =
+            format!("MPM event\nStartServers 1\nMinSpareThreads 1\n{pid_file}ProxyPass / {}/", backend.url());
+        let daemon = Daemon::by(command, home, &text);
+        replace(&program, &hesitant(&here, &go));
+        daemon.tolerate(":error]");
+        let children = daemon.children();
+        daemon.signal(Signal::SIGUSR2);
+        wait_until("the new program", || here.exists().then_some(()));
+        let midwife: Vec<i32> = daemon.children().into_iter().filter(|pid| !children.contains(pid)).collect();
+        let [midwife] = midwife[..] else { panic!("{midwife:?}") };
+        let new = processes::all().into_iter().find(|process| process.parent == midwife);
+        let new = new.expect("the new program").pid;
+        kill(Pid::from_raw(midwife), Signal::SIGKILL).expect("it is there");
+        daemon.wait_for_log("upgrade refused, still serving generation 1");
+        fs::write(&go, "").expect("the test's own");
+        wait_until("the other one's end", || (!processes::is_alive(new)).then_some(()));
+        assert_eq!(daemon.get("/").status, 200);
+        daemon.assert_alive(&children);
+        assert!(!daemon.log().contains("] serving generation 2 ("), "{}", daemon.log());
+    }
+}
+
 #[test]
 fn what_is_asked_for_during_an_upgrade_is_done_after_it() {
     let backend = Backend::start();

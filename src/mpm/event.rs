@@ -120,12 +120,9 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
     }
     if event.timers.next() <= now.tick() {
         event.timers.take_due(now.tick(), due);
-        for (at, due) in due.drain(..) {
+        for (_, due) in due.drain(..) {
             match due {
-                Due::Connection(who) => {
-                    let _ = at;
-                    post(event, who, News::TIMER, ready);
-                }
+                Due::Connection(who) => post(event, who, News::TIMER, ready),
                 Due::Pool(id) => child.sweep(id, now.tick()),
             }
         }

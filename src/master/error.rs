@@ -22,6 +22,13 @@ pub enum StartError {
         /// The PidFile.
         path: PathBuf,
     },
+    /// Another one runs and shows itself in the same ScoreBoardFile.
+    BoardHeld {
+        /// Its master.
+        pid: u32,
+        /// The ScoreBoardFile.
+        path: PathBuf,
+    },
     /// A backend's name is unknown.
     Resolve {
         /// The backend as configured.
@@ -144,6 +151,11 @@ impl fmt::Display for StartError {
                     path.display()
                 )
             }
+            Self::BoardHeld { pid, path } => write!(
+                f,
+                "ScoreBoardFile {}: ostler (pid {pid}) is running and shows itself there",
+                path.display()
+            ),
             Self::Resolve { url, host, .. } => write!(f, "ProxyPass {url}: cannot resolve {host}"),
             Self::Nobody { directive, name } => {
                 write!(f, "{directive} {name}: there is no such {}", directive.to_lowercase())
@@ -194,6 +206,7 @@ impl Error for StartError {
             | Self::System { source, .. } => Some(source),
             Self::Board(error) => error.source(),
             Self::Running { .. }
+            | Self::BoardHeld { .. }
             | Self::Nobody { .. }
             | Self::NoGroup { .. }
             | Self::NotAsked { .. }
@@ -233,6 +246,7 @@ impl StartError {
                 return Some(format!("create it, or correct {directive}"));
             }
             Self::NoGroup { .. } => "set Group",
+            Self::BoardHeld { .. } => "stop it, or give this one another ScoreBoardFile",
             Self::Log { source, .. } | Self::PidFile { source, .. } => file_advice(source)?,
             Self::Board(BoardError::Create { source, .. }) => file_advice(source)?,
             Self::Board(BoardError::Room { source, .. }) if source.kind() == StorageFull => {

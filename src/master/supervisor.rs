@@ -286,6 +286,7 @@ impl Master {
                     self.give_up_on(slot, &how, now);
                 }
             }
+            Word::Short => self.nudge_but(slot),
             Word::Ready | Word::Draining | Word::Full | Word::Census(_) => {}
         }
     }

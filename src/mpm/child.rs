@@ -4,7 +4,7 @@ use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::handover::HandOver;
 use super::lead::Lead;
-use super::orders::Orders;
+use super::orders::{Orders, Word};
 use super::quota::Quota;
 use super::relay::Active;
 use super::rows::Rows;
@@ -157,6 +157,7 @@ pub struct Child {
     wall: AtomicU64,
     wall_read: AtomicU64,
     pub(super) said_full: AtomicU64,
+    said_short: AtomicU64,
     said_limit: AtomicBool,
     /// When idle connections to backends are due, where no timer watches them.
     pub(super) sweep_at: AtomicU64,
@@ -311,6 +312,7 @@ impl Child {
             wall: AtomicU64::new(0),
             wall_read: AtomicU64::new(0),
             said_full: AtomicU64::new(0),
+            said_short: AtomicU64::new(0),
             said_limit: AtomicBool::new(false),
             sweep_at: AtomicU64::new(Tick::NEVER.0),
             hosts,
@@ -459,7 +461,14 @@ impl Child {
         notice!(self.log, "clients can be accepted again"; "module" => "core");
     }
 
+    /// A client could not be accepted. Told to the administrator if it is `news`, and to the master at most every
+    /// 100 ms.
     pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
+        let now = self.now().0;
+        if now.saturating_sub(self.said_short.load(Ordering::Relaxed)) > 100_000 {
+            self.said_short.store(now, Ordering::Relaxed);
+            self.say(Word::Short);
+        }
         if news {
             warn!(self.log, "cannot accept: {}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess", cause(fault);
                 "module" => "core");

@@ -66,7 +66,8 @@ fn idle_connections_move_to_the_new_generation_and_the_old_one_is_gone() {
 #[test]
 fn more_connections_than_the_socket_holds_at_once_move_all() {
     let backend = Backend::start();
-    let daemon = Daemon::at(Home::new(), &event("KeepAliveTimeout 300\nRequestReadTimeout header=0", &backend));
+    let daemon =
+        Daemon::at(Home::new(), &event("KeepAliveTimeout 300\nRequestReadTimeout header=0", &backend));
     let mut clients: Vec<Client> = (0..1500).map(|_| daemon.connect()).collect();
     for client in &mut clients {
         client.get("/bytes/1").expect("an answer");

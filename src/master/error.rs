@@ -117,6 +117,8 @@ pub enum StartError {
         /// How the last one ended, or how long none got ready.
         how: String,
     },
+    /// The old master, which this one was to follow, goes on.
+    NotWanted,
     /// The start was called off by a signal.
     CalledOff {
         /// The signal's name.
@@ -174,6 +176,7 @@ impl fmt::Display for StartError {
             Self::Board(error) => error.fmt(f),
             Self::System { what, .. } => write!(f, "cannot {what}"),
             Self::NoChild { how } => write!(f, "no child got ready: {how}"),
+            Self::NotWanted => f.write_str("the old master has called the upgrade off"),
             Self::CalledOff { signal } => write!(f, "{signal} came before the daemon served"),
             Self::Daemon { reason } => f.write_str(reason),
         }
@@ -198,6 +201,7 @@ impl Error for StartError {
             | Self::Heritage { .. }
             | Self::Descriptors { .. }
             | Self::NoChild { .. }
+            | Self::NotWanted
             | Self::CalledOff { .. }
             | Self::Daemon { .. } => None,
         }
@@ -247,6 +251,7 @@ impl StartError {
             | Self::Heritage { .. }
             | Self::System { .. }
             | Self::NoChild { .. }
+            | Self::NotWanted
             | Self::CalledOff { .. }
             | Self::Daemon { .. } => return None,
         };

@@ -333,7 +333,13 @@ where
 fn say_how_it_is_ordered(error: clap::Error) -> clap::Error {
     match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word)) if OrderWord::from_str(word, true).is_ok() => {
-            refuse(&format!("{word} is an order for -k: ostler -k {word}"))
+            refuse(&if word == "status" {
+                "status stands before its options, as in ostler status -f FILE; or it is an order for -k: \
+                 ostler -k status"
+                    .to_owned()
+            } else {
+                format!("{word} is an order for -k: ostler -k {word}")
+            })
         }
         _ => error,
     }

@@ -8,7 +8,7 @@ use ostler::demo::{self, origin::Origin};
 use ostler::master::control::{Answer, Ask};
 use ostler::master::error::cause;
 use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
-use ostler::scoreboard::snapshot::Snapshot;
+use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::status::brief::Verdict;
 use ostler::{status, sys};
 use std::error::Error;
@@ -200,7 +200,14 @@ fn serve(
 
 /// `-k stop`.
 fn stop(file: ConfigFile) -> Result<ExitCode, Failure> {
-    let config = read_of_daemon(file)?;
+    let config = read_of_daemon(file).inspect_err(|failure| {
+        if let Failure::Faults(_) = failure {
+            tell(
+                "ostler: nobody was told to stop, since the configuration that names PidFile has faults; \
+                  correct it, or send SIGTERM to the master\n\n",
+            );
+        }
+    })?;
     match control::stop(config.pid_file.as_deref(), config.graceful_shutdown_timeout) {
         Ok(stopped) => say(&format!("{stopped}\n")),
         Err(error) => Err(Failure::Sentence(error.to_string())),
@@ -286,9 +293,18 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
             }
             (_, Some((path, _))) => {
                 let (snapshot, now) = look_at(path)?;
-                let verdict = Verdict::of(&snapshot, &now);
-                let first = if verdict == Verdict::Stopped { none() } else { String::new() };
-                Ok((first + &status::brief::brief(&snapshot, &now), verdict))
+                let ended = matches!(snapshot.life, Life::Stopped | Life::Dead | Life::BeforeReboot);
+                if let (true, Some(pid), Some(pid_file)) = (ended, holder, pid_file) {
+                    let text = format!(
+                        "ostler (pid {pid}) holds {}, but the scoreboard at {} is not its own: it starts or ends \
+                         just now, or another daemon has the same ScoreBoardFile\n",
+                        pid_file.display(),
+                        path.display()
+                    );
+                    return Ok((text, Verdict::Unreadable));
+                }
+                let first = if ended { none() } else { String::new() };
+                Ok((first + &status::brief::brief(&snapshot, &now), Verdict::of(&snapshot, &now)))
             }
         }
     }))

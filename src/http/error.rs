@@ -126,6 +126,9 @@ reasons! {
     TwoHosts 400 "more than one Host field",
     /// Host is not `uri-host[:port]`.
     BadHost 400 "the Host field is not a host and port",
+    /// The target names another authority than Host (RFC 9112, 3.2.2). Ignoring Host would do by the letter; but
+    /// who sends two names wants two readers to see different ones.
+    HostMismatch 400 "the target and the Host field name different authorities",
     /// A line that begins with a blank (RFC 9112, 5.2): refused in both directions.
     Fold 400 "a folded field line",
     /// `Name : value` (RFC 9112, 5.1).

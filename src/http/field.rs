@@ -76,7 +76,8 @@ impl FieldKind {
             (19, b'p') => (Self::ProxyAuthorization, b"proxy-authorization"),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(full) { kind } else { Self::Other }
+        let is_it = name.eq_ignore_ascii_case(full) || (first | 0x20 == b'x' && is_same_variable(name, full));
+        if is_it { kind } else { Self::Other }
     }
 
     /// Whether fields of this name end at this hop, nominated or not: RFC 9110, 7.6.1, and the framing
@@ -101,7 +102,8 @@ impl FieldKind {
 
     /// Whether a field of this name may never be in a trailer section (RFC 9110, 6.5.1): it would frame,
     /// route or describe the connection when all that is over.
-    fn is_barred_from_trailers(self) -> bool {
+    #[must_use]
+    pub fn is_barred_from_trailers(self) -> bool {
         self.is_hop_by_hop()
             || matches!(
                 self,
@@ -120,6 +122,17 @@ impl FieldKind {
                     | Self::XForwardedServer
             )
     }
+}
+
+/// Whether backends that know fields as environment variables (RFC 3875, 4.1.18) take `name` for `full`: to them,
+/// `X_Forwarded_For` and `X-Forwarded-For` are both HTTP_X_FORWARDED_FOR, so that one could forge the other.
+#[cold]
+fn is_same_variable(name: &[u8], full: &[u8]) -> bool {
+    let is_same = |(byte, of_full): (&u8, &u8)| match byte {
+        b'_' => *of_full == b'-',
+        _ => byte.eq_ignore_ascii_case(of_full),
+    };
+    name.len() == full.len() && name.iter().zip(full).all(is_same)
 }
 
 /// One field line.
@@ -291,7 +304,7 @@ impl<'b, 'h> Fields<'b, 'h> {
 }
 
 /// How many trailer fields there may be.
-pub(super) const MAX_TRAILERS: usize = 64;
+pub const MAX_TRAILERS: usize = 64;
 
 /// Parses the lines of a trailer section and its empty line and hands them to `take`.
 pub(super) fn with_raw_trailers<T>(

@@ -6,6 +6,26 @@ use std::io::Write;
 /// The interim response that asks a client for the body it holds back.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// What a client that said `keep-alive` is told about its connection's future, as httpd does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Persistence {
+    /// Whole seconds for which the connection may be idle.
+    pub timeout: u64,
+    /// Requests that it may still carry; `None` is without limit.
+    pub left: Option<u32>,
+}
+
+impl Persistence {
+    /// Appends Keep-Alive and the Connection that names it.
+    pub fn write(self, out: &mut Vec<u8>) {
+        write!(out, "Keep-Alive: timeout={}", self.timeout).expect("a Vec takes any bytes");
+        if let Some(left) = self.left {
+            write!(out, ", max={left}").expect("a Vec takes any bytes");
+        }
+        out.extend_from_slice(b"\r\nConnection: keep-alive\r\n");
+    }
+}
+
 /// An answer of our own.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
@@ -13,6 +33,8 @@ pub struct Reply<'a> {
     pub status: u16,
     /// Whether we close the connection behind it.
     pub close: bool,
+    /// What the client is told if we do not.
+    pub persistence: Option<Persistence>,
     /// The answer is to HEAD: the same fields, no body.
     pub head_only: bool,
     /// IMF-fixdate, from [`super::DateStamp`].
@@ -38,6 +60,7 @@ impl<'a> Reply<'a> {
         Self {
             status,
             close: true,
+            persistence: None,
             head_only: false,
             date,
             server,
@@ -83,11 +106,13 @@ fn head(out: &mut Vec<u8>, reply: &Reply<'_>, length: usize) -> std::io::Result<
     if !matches!(reply.status, 204 | 304) {
         write!(out, "Content-Type: {}\r\nContent-Length: {length}\r\n", reply.content_type)?;
     }
-    out.extend_from_slice(match (reply.close, reply.version) {
-        (true, _) => b"Connection: close\r\n\r\n",
-        (false, Version::Http10) => b"Connection: keep-alive\r\n\r\n",
-        (false, Version::Http11) => b"\r\n",
-    });
+    match reply.persistence {
+        _ if reply.close => out.extend_from_slice(b"Connection: close\r\n"),
+        Some(persistence) => persistence.write(out),
+        None if reply.version == Version::Http10 => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        None => {}
+    }
+    out.extend_from_slice(b"\r\n");
     Ok(())
 }
 

@@ -123,6 +123,8 @@ pub struct RequestHead<'b, 'h> {
     pub body: RequestBody,
     /// Whether the client's connection may serve another request.
     pub persistent: bool,
+    /// Whether the client said `keep-alive`, which HTTP/1.1 does not need; it would like to know for how long.
+    pub asks_keep_alive: bool,
     /// What the client expects.
     pub expectation: Expectation,
     /// The protocols the client would switch to, if Connection says `upgrade` too and the version allows it. They
@@ -211,6 +213,13 @@ impl<'b, 'h> RequestHead<'b, 'h> {
         match host {
             _ if hosts > 1 => return Err(Reason::TwoHosts),
             Some(host) if !target::is_authority(host) => return Err(Reason::BadHost),
+            // CONNECT is not served, whatever Host says beside it.
+            Some(host)
+                if kind != Method::Connect
+                    && target.authority.is_some_and(|named| !target::is_same_authority(named, host)) =>
+            {
+                return Err(Reason::HostMismatch);
+            }
             None if is_http_11 => return Err(Reason::NoHost),
             _ => {}
         }
@@ -232,6 +241,7 @@ impl<'b, 'h> RequestHead<'b, 'h> {
             fields: slots.view(head),
             body,
             persistent: options.persistent(is_http_11),
+            asks_keep_alive: options.keep_alive,
             expectation: if waits { expectation } else { Expectation::None },
             upgrade: upgrade.filter(|_| options.upgrade && upgrades == 1 && is_http_11),
             accepts_trailers: accepts_trailers && is_http_11,
@@ -433,7 +443,12 @@ mod tests {
             ("GET http://h/ HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n", Err(Reason::TwoHosts)),
             ("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n", Err(Reason::BadHost)),
             ("GET / HTTP/1.1\r\nHost: h, i\r\n\r\n", Err(Reason::BadHost)),
-            ("GET http://h:8/ HTTP/1.1\r\nHost: evil.test\r\n\r\n", Ok("h:8")),
+            ("GET http://h:8/ HTTP/1.1\r\nHost: evil.test\r\n\r\n", Err(Reason::HostMismatch)),
+            ("GET http://h:8/ HTTP/1.1\r\nHost: h\r\n\r\n", Err(Reason::HostMismatch)),
+            ("GET http://h/ HTTP/1.1\r\nHost:\r\n\r\n", Err(Reason::HostMismatch)),
+            ("GET http://h/ HTTP/1.0\r\nHost: i\r\n\r\n", Err(Reason::HostMismatch)),
+            ("GET http://H:80/ HTTP/1.1\r\nHost: h:\r\n\r\n", Ok("H:80")),
+            ("GET http://h:8/ HTTP/1.0\r\n\r\n", Ok("h:8")),
             ("GET http://h/ HTTP/1.1\r\nHost: e vil\r\n\r\n", Err(Reason::BadHost)),
             ("OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n", Ok("h")),
             ("CONNECT h:443 HTTP/1.1\r\nHost: i\r\n\r\n", Ok("h:443")),

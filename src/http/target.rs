@@ -116,6 +116,17 @@ pub fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
     }
 }
 
+/// Whether two authorities of http URIs name the same host and port, however they are written (RFC 9110, 4.2.3).
+pub(super) fn is_same_authority(one: &[u8], other: &[u8]) -> bool {
+    const PORT: u16 = 80;
+    match (split_authority(one), split_authority(other)) {
+        (Some((host, port)), Some((of_other, other_port))) => {
+            host.eq_ignore_ascii_case(of_other) && port.unwrap_or(PORT) == other_port.unwrap_or(PORT)
+        }
+        _ => false,
+    }
+}
+
 /// Where the reg-name (RFC 3986, 3.2.2) at the beginning of `bytes` ends.
 fn reg_name(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;

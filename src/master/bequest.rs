@@ -4,7 +4,8 @@
 //! Words travel over a SOCK_SEQPACKET pair, one to a packet, as text. In their order: `hello`, when the new program has
 //! recognised itself; `ready`, when its children serve; `go`, when the old one has unlocked the PidFile; `taken`, when
 //! the new one has locked it; `farewell`, when the old one has told its children to drain. At each step before `taken`
-//! the end of either side leaves the other as if nothing had been asked.
+//! the end of either side leaves the other as if nothing had been asked; an old one that goes on by itself says `off`,
+//! since a new one that only sees it gone takes its place.
 
 use crate::clock::Moment;
 use crate::config::model::Listen;
@@ -195,6 +196,8 @@ impl HandOverEnd {
 pub enum Answer {
     /// The PidFile is free.
     Go,
+    /// The old master goes on; there is to be no new one.
+    Off,
     /// The old master drains. What it has been asked for meanwhile is the new one's to do.
     Farewell {
         /// To reload.
@@ -249,6 +252,7 @@ impl Answer {
     pub fn encode(self) -> &'static [u8] {
         match self {
             Self::Go => b"go",
+            Self::Off => b"off",
             Self::Farewell { reload: false, upgrade: false } => b"farewell",
             Self::Farewell { reload: true, upgrade: false } => b"farewell reload",
             Self::Farewell { reload: false, upgrade: true } => b"farewell upgrade",
@@ -261,7 +265,7 @@ impl Answer {
     pub fn decode(packet: &[u8]) -> Option<Self> {
         let farewells = [(false, false), (true, false), (false, true), (true, true)];
         let farewells = farewells.into_iter().map(|(reload, upgrade)| Self::Farewell { reload, upgrade });
-        farewells.chain([Self::Go]).find(|answer| answer.encode() == packet)
+        farewells.chain([Self::Go, Self::Off]).find(|answer| answer.encode() == packet)
     }
 }
 
@@ -350,7 +354,9 @@ mod tests {
             assert_eq!(Answer::decode(farewell.encode()), Some(farewell));
             assert_eq!(Word::decode(farewell.encode()), None);
         }
-        assert_eq!(Answer::decode(Answer::Go.encode()), Some(Answer::Go));
+        for answer in [Answer::Go, Answer::Off] {
+            assert_eq!(Answer::decode(answer.encode()), Some(answer));
+        }
         for nonsense in ["", "hello you", "ready x", "taken 1", "readyy", "go on"] {
             assert_eq!(Word::decode(nonsense.as_bytes()), None, "{nonsense}");
             assert_eq!(Answer::decode(nonsense.as_bytes()), None, "{nonsense}");

@@ -22,6 +22,13 @@ pub enum StartError {
         /// The PidFile.
         path: PathBuf,
     },
+    /// Another one runs and shows itself in the same ScoreBoardFile.
+    BoardHeld {
+        /// Its master.
+        pid: u32,
+        /// The ScoreBoardFile.
+        path: PathBuf,
+    },
     /// A backend's name is unknown.
     Resolve {
         /// The backend as configured.
@@ -117,6 +124,8 @@ pub enum StartError {
         /// How the last one ended, or how long none got ready.
         how: String,
     },
+    /// The old master, which this one was to follow, goes on.
+    NotWanted,
     /// The start was called off by a signal.
     CalledOff {
         /// The signal's name.
@@ -142,6 +151,11 @@ impl fmt::Display for StartError {
                     path.display()
                 )
             }
+            Self::BoardHeld { pid, path } => write!(
+                f,
+                "ScoreBoardFile {}: ostler (pid {pid}) is running and shows itself there",
+                path.display()
+            ),
             Self::Resolve { url, host, .. } => write!(f, "ProxyPass {url}: cannot resolve {host}"),
             Self::Nobody { directive, name } => {
                 write!(f, "{directive} {name}: there is no such {}", directive.to_lowercase())
@@ -174,6 +188,7 @@ impl fmt::Display for StartError {
             Self::Board(error) => error.fmt(f),
             Self::System { what, .. } => write!(f, "cannot {what}"),
             Self::NoChild { how } => write!(f, "no child got ready: {how}"),
+            Self::NotWanted => f.write_str("the old master has called the upgrade off"),
             Self::CalledOff { signal } => write!(f, "{signal} came before the daemon served"),
             Self::Daemon { reason } => f.write_str(reason),
         }
@@ -191,6 +206,7 @@ impl Error for StartError {
             | Self::System { source, .. } => Some(source),
             Self::Board(error) => error.source(),
             Self::Running { .. }
+            | Self::BoardHeld { .. }
             | Self::Nobody { .. }
             | Self::NoGroup { .. }
             | Self::NotAsked { .. }
@@ -198,6 +214,7 @@ impl Error for StartError {
             | Self::Heritage { .. }
             | Self::Descriptors { .. }
             | Self::NoChild { .. }
+            | Self::NotWanted
             | Self::CalledOff { .. }
             | Self::Daemon { .. } => None,
         }
@@ -229,6 +246,7 @@ impl StartError {
                 return Some(format!("create it, or correct {directive}"));
             }
             Self::NoGroup { .. } => "set Group",
+            Self::BoardHeld { .. } => "stop it, or give this one another ScoreBoardFile",
             Self::Log { source, .. } | Self::PidFile { source, .. } => file_advice(source)?,
             Self::Board(BoardError::Create { source, .. }) => file_advice(source)?,
             Self::Board(BoardError::Room { source, .. }) if source.kind() == StorageFull => {
@@ -247,6 +265,7 @@ impl StartError {
             | Self::Heritage { .. }
             | Self::System { .. }
             | Self::NoChild { .. }
+            | Self::NotWanted
             | Self::CalledOff { .. }
             | Self::Daemon { .. } => return None,
         };

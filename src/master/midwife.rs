@@ -13,7 +13,7 @@ use crate::master::invocation::Invocation;
 use crate::mpm::orders::Heard;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process::{self, ChildExit, signal_name};
-use crate::sys::{fd, socket};
+use crate::sys::{fd, socket, title};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -99,6 +99,7 @@ pub fn call(birth: Birth<'_>) -> std::io::Result<ChildPid> {
 /// In the forked process.
 fn attend(birth: Birth<'_>) -> ChildExit {
     let Birth { invocation, bequest, words, standard_error, cord } = birth;
+    title::set_title("ostler: midwife of an upgrade");
     let tell = |news: &News| {
         let packet = news.encode();
         let _ = socket::send(cord.as_fd(), &packet[..packet.len().min(LONGEST)]);
@@ -154,7 +155,7 @@ fn start(
 
 /// Kills it, unless it has ended already, and says how it ended.
 fn end(child: &mut Child) -> String {
-    // It may have ended by itself, and a moment is its to do so in good order; then the status is its own.
+    // It may have ended by itself, or be about to: then the status is its own.
     let waited = child.try_wait().ok().flatten().or_else(|| {
         let _ = child.kill();
         None

@@ -369,7 +369,7 @@ impl Master {
         let addresses = current.listeners.as_ref().map(Listeners::addresses).unwrap_or_default();
         let shape = generation::shape(current.config.mpm, &current.config.limits, ready);
         let mpm = current.config.mpm.name();
-        notice(&self.estate.log, &format!("{text} ({mpm}) serving on {addresses}; {shape}"));
+        notice(&self.estate.log, &format!("{text}: {mpm} on {addresses}; {shape}"));
         let status = format!("serving on {addresses}");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
     }

@@ -23,6 +23,7 @@ use crate::master::signals;
 use crate::master::spawn::Estate;
 use crate::master::supervisor::Master;
 use crate::scoreboard::board::{Birth, Board, Facts, Shape};
+use crate::scoreboard::snapshot::{Life, Snapshot};
 use crate::sys::lock::Holder;
 use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
@@ -228,6 +229,13 @@ impl Home {
         let limits = &config.limits;
         if let Some(path) = &config.scoreboard_file {
             make_run_directory(path);
+            // What cannot be read is nobody's any more.
+            if self.predecessor.is_none()
+                && let Ok(other) = Snapshot::read(path)
+                && other.life == Life::Running
+            {
+                return Err(StartError::BoardHeld { pid: other.server.master_pid, path: path.clone() });
+            }
         }
         let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
         let (now, wall_micros) = (time::now(), time::wall_micros());

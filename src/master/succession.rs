@@ -56,6 +56,8 @@ impl Master {
                     self.wanted_upgrade = upgrade.then_some("SIGUSR2");
                     self.succeed();
                 }
+                // Whoever could have ended this process is gone, or slower than this word.
+                Heard::Message(Answer::Off) => self.fail(StartError::NotWanted, now),
                 Heard::Message(_) | Heard::Nonsense => {}
                 Heard::Nothing => return,
                 Heard::Gone => {
@@ -117,7 +119,7 @@ impl Master {
             log,
             &format!("{name} configured -- resuming normal operations after process {}", predecessor.pid),
         );
-        notice(log, &format!("{text} ({mpm}) serving on {addresses}; {shape}"));
+        notice(log, &format!("{text}: {mpm} on {addresses}; {shape}"));
         let status = format!("serving on {addresses}");
         let states =
             [NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)];

@@ -286,6 +286,7 @@ impl Master {
                     self.give_up_on(slot, &how, now);
                 }
             }
+            Word::Short => self.nudge_but(slot),
             Word::Ready | Word::Draining | Word::Full | Word::Census(_) => {}
         }
     }
@@ -303,8 +304,11 @@ impl Master {
                 // One that comes while another is under way is carried out after it; many are one.
                 Some(Command::Reload) if self.stop.is_none() => self.wanted = Some(signal.as_str()),
                 Some(Command::Upgrade) if self.stop.is_none() => self.wanted_upgrade = Some(signal.as_str()),
+                Some(Command::Reload | Command::Upgrade) => {
+                    warn!(self.estate.log, "caught {}, but this server is stopping", signal.as_str());
+                }
                 // Each turn of the loop reaps anyway.
-                Some(Command::Reap | Command::Reload | Command::Upgrade) | None => {}
+                Some(Command::Reap) | None => {}
             }
         }
     }
@@ -449,7 +453,8 @@ impl Master {
         let name = signal.as_str();
         if let Some(stop) = &mut self.stop {
             if stop.ladder.hasten(now) {
-                notice(&self.estate.log, &format!("caught {name}, stopping now"));
+                let cut = self.what_is_cut();
+                notice(&self.estate.log, &format!("caught {name}, stopping now{cut}"));
                 self.insist();
             }
             return;
@@ -480,9 +485,20 @@ impl Master {
             }
             self.stop = Some(Stop { ladder: Ladder::graceful(now, timeout), begun: now });
         } else {
-            notice(&self.estate.log, &format!("caught {name}, stopping now"));
+            let cut = self.what_is_cut();
+            notice(&self.estate.log, &format!("caught {name}, stopping now{cut}"));
             self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
             self.insist();
+        }
+    }
+
+    /// For a line about a stop that waits for nobody: the requests under way, by the scoreboard.
+    fn what_is_cut(&self) -> String {
+        let busy = |(slot, _)| self.estate.board.busy(slot);
+        match self.children.iter().map(busy).fold(0, u32::saturating_add) {
+            0 => String::new(),
+            1 => "; 1 request under way is cut".to_owned(),
+            count => format!("; {count} requests under way are cut"),
         }
     }
 
@@ -590,7 +606,8 @@ impl Master {
             return Some(patience);
         }
         if self.is_announced_to_predecessor() {
-            return None;
+            // One that is gone already will not wake us.
+            return self.predecessor.as_ref().is_some_and(|predecessor| predecessor.is_gone).then_some(now);
         }
         self.phase = Phase::Serving;
         let config = &self.generation.config;

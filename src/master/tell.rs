@@ -104,7 +104,16 @@ impl Master {
 
     /// Has a child with free workers accept: a wake-up for a connection may have gone to one that cannot.
     pub(super) fn nudge(&mut self) {
-        let ready = self.children.iter().filter(|(_, child)| child.stage == Stage::Ready);
+        self.nudge_one(|_| true);
+    }
+
+    /// The same, but not the one in `asker`, which can't.
+    pub(super) fn nudge_but(&mut self, asker: SlotIndex) {
+        self.nudge_one(|slot| slot != asker);
+    }
+
+    fn nudge_one(&mut self, may: impl Fn(SlotIndex) -> bool) {
+        let ready = self.children.iter().filter(|(slot, child)| child.stage == Stage::Ready && may(*slot));
         // One that does not answer its ping will not hear this either.
         let (board, late) = (&self.estate.board, |child: &Child| child.pulse.is_late());
         if let Some((slot, _)) = ready.min_by_key(|(slot, child)| (late(child), board.busy(*slot))) {

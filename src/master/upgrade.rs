@@ -129,6 +129,8 @@ impl Upgrade {
             self.deadline = now.after(PROMPT);
             self.faults.extend(why);
             self.tell_midwife(Wanted::End);
+            // For one that its midwife cannot end any more: it must not believe this master dead and take its place.
+            let _ = socket::send(self.words.as_fd(), Answer::Off.encode());
         }
     }
 
@@ -233,13 +235,14 @@ impl Master {
                 self.go_on(&upgrade);
                 Some(tick)
             }
-            (Step::Started | Step::Coming | Step::Handing { .. }, None) => {
+            (Step::Started | Step::Coming, None) => {
                 upgrade
                     .give_up(Some("the process that had started the new program has ended".to_owned()), tick);
                 self.upgrade = Some(upgrade);
                 Some(tick)
             }
-            (_, Some(_)) => {
+            // One that hands over may have done so just now: its word, its end or its time tells.
+            (Step::Handing { .. }, None) | (_, Some(_)) => {
                 let deadline = upgrade.deadline;
                 self.upgrade = Some(upgrade);
                 Some(deadline)
@@ -251,6 +254,8 @@ impl Master {
     fn begin_upgrade(&mut self, signal: &str, now: Moment) {
         let begun_wall = time::wall_micros();
         let program = self.estate.invocation.as_ref().map(|invocation| invocation.program.display());
+        // Process 1 starts nothing.
+        let program = program.filter(|_| std::process::id() != 1);
         let program = program.map_or_else(String::new, |program| format!(": starting {program}"));
         notice(&self.estate.log, &format!("caught {signal}, upgrading{program}"));
         let _ = sd_notify::notify(&[NotifyState::Status("upgrading")]);

@@ -4,26 +4,25 @@ use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::handover::HandOver;
 use super::lead::Lead;
-use super::orders::{Heir, Orders, Word};
+use super::orders::{Orders, Word};
 use super::quota::Quota;
 use super::relay::Active;
-use super::rows::{Freed, Rows};
-use super::table::{News, Table};
+use super::rows::Rows;
+use super::table::Table;
 use super::timers::{Due, Timers};
-use super::tokens::{Aged, Source};
+use super::tokens::Source;
 use super::upstream::{Links, Place};
 use super::{event, prefork, worker};
 use crate::buf::Gather;
 use crate::clock::{Moment, Tick};
 use crate::config::model::{Config, Handler, Mpm, ServerTokens};
 use crate::http::{DateStamp, HeadLimits};
-use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex, WorkerIndex};
+use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex};
 use crate::log::access::AccessLogs;
 use crate::log::line::{cause, notice};
 use crate::log::sink::Sink;
 use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
-use crate::proxy::session::Phase;
 use crate::scoreboard::board::BoardReader;
 use crate::scoreboard::row::ChildBlock;
 use crate::status;
@@ -38,7 +37,6 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// Everything a child gets from its master, by fork.
 pub struct Inheritance {
@@ -129,14 +127,14 @@ pub struct Child {
     /// To other children (event).
     pub(super) hand_over: Option<HandOver>,
     /// Our number.
-    slot: SlotIndex,
+    pub(super) slot: SlotIndex,
     /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
     pub idle_until: AtomicU64,
-    leaving: AtomicBool,
+    pub(super) leaving: AtomicBool,
     /// Until when a child whose master is gone accepts what waits; [`Tick::NEVER`] otherwise.
-    accept_until: AtomicU64,
+    pub(super) accept_until: AtomicU64,
     /// Threads that serve a connection, or that could not be made (worker).
-    serving: Mutex<u32>,
+    pub(super) serving: Mutex<u32>,
     /// Threads that wait for their client, their backend or an order (worker, prefork).
     pub(super) waiting_threads: AtomicU32,
     /// Listeners that a leader has been told of and not looked at yet (worker).
@@ -158,15 +156,16 @@ pub struct Child {
     clock: AtomicU64,
     wall: AtomicU64,
     wall_read: AtomicU64,
-    said_full: AtomicU64,
+    pub(super) said_full: AtomicU64,
+    said_short: AtomicU64,
     said_limit: AtomicBool,
     /// When idle connections to backends are due, where no timer watches them.
     pub(super) sweep_at: AtomicU64,
-    quota: Quota,
+    pub(super) quota: Quota,
     hosts: Vec<Host>,
     pub(super) places: Vec<Place>,
     server: String,
-    board: BoardReader,
+    pub(super) board: BoardReader,
     any_logs: bool,
     /// Whether a connection's own address must be asked for: hosts or logs depend on it.
     needs_local: bool,
@@ -175,9 +174,6 @@ pub struct Child {
 /// Descriptors of a child beside those of its connections, listeners and logs: standard streams, polls, bells, the
 /// scoreboard, orders.
 const OTHER_DESCRIPTORS: u64 = 16;
-
-/// How long a child whose master is gone accepts what waits.
-const LAST_ACCEPTS: Duration = Duration::from_secs(1);
 
 /// Connections that an exclusive wake may bring beyond the limit.
 const LATE: u32 = 64;
@@ -316,6 +312,7 @@ impl Child {
             wall: AtomicU64::new(0),
             wall_read: AtomicU64::new(0),
             said_full: AtomicU64::new(0),
+            said_short: AtomicU64::new(0),
             said_limit: AtomicBool::new(false),
             sweep_at: AtomicU64::new(Tick::NEVER.0),
             hosts,
@@ -421,167 +418,6 @@ impl Child {
         }
     }
 
-    // --- counting -----------------------------------------------------------------------------------------
-
-    pub(super) fn gauge(&self, from: Gauge, to: Gauge) {
-        let counts = self.block.connections();
-        let gauge = |gauge: Gauge| match gauge {
-            Gauge::None | Gauge::Exchange => None,
-            Gauge::Heads => Some(&counts.wait_io),
-            Gauge::KeepAlive => Some(&counts.keep_alive),
-            Gauge::Closing => Some(&counts.closing),
-            Gauge::Tunnel => Some(&counts.tunnels),
-        };
-        if let Some(gauge) = gauge(from) {
-            gauge.fetch_sub(1, Ordering::Relaxed);
-        }
-        if let Some(gauge) = gauge(to) {
-            gauge.fetch_add(1, Ordering::Relaxed);
-        }
-        if from == Gauge::None {
-            counts.total.fetch_add(1, Ordering::Relaxed);
-        } else if to == Gauge::None {
-            counts.total.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// A connection has been accepted, or has been `taken_over` from another child.
-    pub(super) fn arrived(&self, taken_over: bool) {
-        self.open.fetch_add(1, Ordering::SeqCst);
-        let counts = self.block.connections();
-        let counter = if taken_over { &counts.taken_over } else { &counts.accepted };
-        counter.fetch_add(1, Ordering::Relaxed);
-        if self.quota.connection() {
-            self.say(Word::NearEnd);
-        }
-    }
-
-    /// A request has begun.
-    pub(super) fn begun(&self) {
-        if self.quota.request() {
-            self.say(Word::NearEnd);
-        }
-    }
-
-    /// The master asks how we are: what it may have missed is said again.
-    pub(super) fn repeat(&self) {
-        if self.quota.is_near() && !self.is_leaving() {
-            self.say(Word::NearEnd);
-        }
-    }
-
-    /// A connection is gone.
-    pub(super) fn closed(&self) {
-        let left = self.open.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left == 0 && self.is_leaving() {
-            self.perhaps_over();
-        }
-        self.perhaps_open();
-    }
-
-    /// Tells the master. A master that does not read is told later, by its own ping, or is gone.
-    pub(super) fn say(&self, word: Word) {
-        let _ = self.orders.send_word(word);
-    }
-
-    // --- rows ---------------------------------------------------------------------------------------------
-
-    /// Under worker and prefork a connection holds its thread's row from accept to close.
-    pub(super) fn rows_are_held_by_connections(&self) -> bool {
-        self.event.is_none()
-    }
-
-    /// Whether a request that comes now will have to wait for a row.
-    pub(super) fn is_full(&self) -> bool {
-        self.event.as_ref().is_some_and(|event| event.rows.is_full())
-    }
-
-    /// A row, or a place in the line.
-    pub(super) fn take_row(&self, who: Aged, unread: bool) -> Option<WorkerIndex> {
-        let event = self.event.as_ref()?;
-        let (row, last) = event.rows.take(who, unread, |busy| self.block.set_busy(busy))?;
-        if last {
-            self.say_full();
-        }
-        Some(row)
-    }
-
-    /// Rows held now.
-    pub(super) fn busy_now(&self) -> u32 {
-        match &self.event {
-            Some(event) => event.rows.busy(),
-            None => *self.serving(),
-        }
-    }
-
-    /// A thread of a worker child has taken a connection.
-    pub(super) fn takes_one(&self) {
-        let full = {
-            let mut serving = self.serving();
-            *serving += 1;
-            self.block.set_busy(*serving);
-            *serving == self.config.limits.threads_per_child
-        };
-        if full {
-            self.say_full();
-        }
-    }
-
-    /// A thread of a worker child is done with its connection.
-    pub(super) fn finished_one(&self) {
-        let mut serving = self.serving();
-        *serving -= 1;
-        self.block.set_busy(*serving);
-    }
-
-    fn serving(&self) -> std::sync::MutexGuard<'_, u32> {
-        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The last row is taken: the master may have to fork. Said at most every 100 ms.
-    pub(super) fn say_full(&self) {
-        let now = self.now().0;
-        let last = self.said_full.load(Ordering::Relaxed);
-        if now.saturating_sub(last) > 100_000 {
-            self.said_full.store(now, Ordering::Relaxed);
-            self.say(Word::Full);
-        }
-    }
-
-    pub(super) fn granted_row(&self, who: Aged) -> Option<WorkerIndex> {
-        self.event.as_ref()?.table.take_grant(who.index).map(WorkerIndex)
-    }
-
-    /// Gives back the row of a connection that does not need it now (event; elsewhere connections keep theirs).
-    pub(super) fn give_row(&self, conn: &mut Conn) {
-        let Some(event) = &self.event else { return };
-        let Some(row) = conn.row.take() else { return };
-        self.block.worker(row).free();
-        match event.rows.give(row, &event.table, |busy| self.block.set_busy(busy)) {
-            Freed::Granted { who, queue } => {
-                if queue {
-                    self.lead.push(who.index);
-                }
-            }
-            Freed::First | Freed::Free => {
-                self.perhaps_open();
-            }
-        }
-    }
-
-    /// A connection goes away: it waits for nothing any more.
-    pub(super) fn leave_line(&self, conn: &mut Conn) {
-        if let Some(event) = &self.event {
-            if conn.row.is_none() && conn.session.phase() == Phase::Row {
-                event.rows.leave_line(conn.who);
-            }
-            if conn.row.is_none() {
-                conn.row = self.granted_row(conn.who);
-            }
-            self.give_row(conn);
-        }
-    }
-
     // --- listeners ----------------------------------------------------------------------------------------
 
     /// Whether a further connection would have to wait.
@@ -625,7 +461,14 @@ impl Child {
         notice!(self.log, "clients can be accepted again"; "module" => "core");
     }
 
+    /// A client could not be accepted. Told to the administrator if it is `news`, and to the master at most every
+    /// 100 ms.
     pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
+        let now = self.now().0;
+        if now.saturating_sub(self.said_short.load(Ordering::Relaxed)) > 100_000 {
+            self.said_short.store(now, Ordering::Relaxed);
+            self.say(Word::Short);
+        }
         if news {
             warn!(self.log, "cannot accept: {}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess", cause(fault);
                 "module" => "core");
@@ -651,86 +494,6 @@ impl Child {
     pub(super) fn nudge_leader(&self) {
         if let Err(fault) = self.waker.wake() {
             error!(self.log, "cannot wake the leader: {}", cause(&fault); "module" => "core");
-        }
-    }
-
-    // --- leaving ------------------------------------------------------------------------------------------
-
-    /// Whether the child takes nothing new.
-    #[must_use]
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::SeqCst)
-    }
-
-    /// Takes nothing new from now on. Idle kept-alive connections are handed over if `heir` takes them; others stay for
-    /// `grace`, and the next response on each says that it closes.
-    pub(super) fn begin_leaving(&self, grace: Duration, heir: Heir) {
-        let now = self.read_clock();
-        if heir == Heir::Nobody {
-            self.doors.mark_all_last();
-        }
-        self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
-        // Said first: a response that ends now would close a connection that others take over.
-        if let Some(over) = &self.hand_over {
-            over.leaving(heir == Heir::TakesOver);
-        }
-        if !self.leaving.swap(true, Ordering::SeqCst) {
-            self.block.quiescing();
-            self.leave.signal();
-        }
-    }
-
-    /// Whether idle connections are leaving for other children.
-    pub(super) fn may_hand_over(&self) -> bool {
-        self.hand_over.as_ref().is_some_and(HandOver::has_heir)
-    }
-
-    /// Whether a connection that is between two requests, and has this news, should go to another child now.
-    pub(super) fn hands_over(&self, news: News) -> bool {
-        self.hand_over.as_ref().is_some_and(|over| over.is_open() || news.has(News::GO_OVER))
-    }
-
-    /// The connection whose request has waited longest for a worker row, of those that could go to another child.
-    pub(super) fn longest_unread(&self) -> Option<Aged> {
-        self.event.as_ref()?.rows.longest_unread()
-    }
-
-    /// Free worker rows of our siblings.
-    pub(super) fn vacancies(&self) -> u32 {
-        // A board that makes no sense now may do so at the next look.
-        self.board.vacancies(self.generation, self.slot).unwrap_or(0)
-    }
-
-    /// The master is gone: what waits is taken, but not for ever. Nobody tells the kernel to drop new connections
-    /// now (whoever takes the sockets over would hear none), and the next master wants the addresses.
-    pub(super) fn begin_leaving_orphaned(&self) {
-        let until = self.read_clock().tick().after(LAST_ACCEPTS);
-        self.accept_until.store(until.0, Ordering::SeqCst);
-        self.begin_leaving(self.keep_alive_grace(), Heir::Nobody);
-    }
-
-    /// Closes the listeners of a child whose master is gone once their time is over, also while all its threads are
-    /// busy. Whether they are closed.
-    pub(super) fn close_in_time(&self, now: Tick) -> bool {
-        let is_late = self.accept_until.load(Ordering::SeqCst) <= now.0;
-        if is_late && !self.doors.are_closed() {
-            self.doors.close();
-            self.perhaps_over();
-        }
-        is_late
-    }
-
-    /// The grace of a child that leaves without an order: what its kept-alive clients have been promised, at most
-    /// GracefulReloadTimeout.
-    pub(super) fn keep_alive_grace(&self) -> Duration {
-        let promised = self.config.hosts.iter().map(|host| host.keep_alive.timeout).max().unwrap_or_default();
-        promised.min(self.config.graceful_reload_timeout.unwrap_or(Duration::MAX))
-    }
-
-    /// Whether the last connection of a leaving child is gone; then it ends.
-    pub(super) fn perhaps_over(&self) {
-        if self.is_leaving() && self.open.load(Ordering::SeqCst) == 0 && self.doors.are_closed() {
-            self.over.signal();
         }
     }
 

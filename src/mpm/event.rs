@@ -120,12 +120,9 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
     }
     if event.timers.next() <= now.tick() {
         event.timers.take_due(now.tick(), due);
-        for (at, due) in due.drain(..) {
+        for (_, due) in due.drain(..) {
             match due {
-                Due::Connection(who) => {
-                    let _ = at;
-                    post(event, who, News::TIMER, ready);
-                }
+                Due::Connection(who) => post(event, who, News::TIMER, ready),
                 Due::Pool(id) => child.sweep(id, now.tick()),
             }
         }
@@ -198,12 +195,18 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
 
 /// Takes one connection at `place`, if there is one.
 fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) -> bool {
+    if event.table.is_full() {
+        // Even the room for late ones is taken: who waits goes on waiting.
+        child.doors.shut();
+        return false;
+    }
+    let _expecting = child.expecting();
     match child.doors.accept(place, now.tick()) {
         Came::Client(newcomer) => {
             let fd = newcomer.fd.as_raw_fd();
             let taken_over = newcomer.passage.is_some();
             let Some(who) = event.table.insert(|who| Conn::new(who, newcomer, None, child, now)) else {
-                // Even the room for late ones is taken: the connection has been closed with its descriptor.
+                // Taken back by another thread just now, the last room has gone: it has been closed with its descriptor.
                 child.doors.shut();
                 return false;
             };

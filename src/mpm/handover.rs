@@ -12,9 +12,9 @@ use super::child::{Child, Event};
 use super::conn::Conn;
 use super::event::accept_handed;
 use super::table::News;
+use super::tokens::{Aged, Source};
 use crate::clock::Moment;
 use crate::log::line::cause;
-use crate::mpm::tokens::Source;
 use crate::proxy::session::Phase;
 use crate::sys::passing;
 use mio::Interest;
@@ -86,6 +86,12 @@ impl HandOver {
         self.has_heir() && !self.full.load(Ordering::Relaxed)
     }
 
+    /// Whether a leader has yet to take back what nobody has taken over.
+    #[must_use]
+    pub fn has_to_take_back(&self) -> bool {
+        self.take_back.load(Ordering::SeqCst)
+    }
+
     fn refused(&self, fault: &io::Error, child: &Child) {
         self.full.store(true, Ordering::Relaxed);
         self.was_full.store(true, Ordering::Relaxed);
@@ -113,6 +119,29 @@ impl HandOver {
     }
 }
 
+impl Child {
+    /// Whether idle connections are leaving for other children.
+    pub(super) fn may_hand_over(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(HandOver::has_heir)
+    }
+
+    /// Whether a connection that is between two requests, and has this news, should go to another child now.
+    pub(super) fn hands_over(&self, news: News) -> bool {
+        self.hand_over.as_ref().is_some_and(|over| over.is_open() || news.has(News::GO_OVER))
+    }
+
+    /// The connection whose request has waited longest for a worker row, of those that could go to another child.
+    pub(super) fn longest_unread(&self) -> Option<Aged> {
+        self.event.as_ref()?.rows.longest_unread()
+    }
+
+    /// Free worker rows of our siblings.
+    pub(super) fn vacancies(&self) -> u32 {
+        // A board that makes no sense now may do so at the next look.
+        self.board.vacancies(self.generation, self.slot).unwrap_or(0)
+    }
+}
+
 /// What a leader does between two polls: tells connections that it is time to go, takes back those that nobody took.
 pub(super) fn lead(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     let Some(over) = &child.hand_over else { return };
@@ -137,7 +166,10 @@ pub(super) fn lead(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u3
         }
         over.again_from.store(next, Ordering::Relaxed);
     }
-    if over.take_back.swap(false, Ordering::SeqCst) {
+    if over.has_to_take_back() {
+        // The child is not over before, even if it has no connection.
+        let _expecting = child.expecting();
+        over.take_back.store(false, Ordering::SeqCst);
         accept_handed(child, event, now, ready);
     }
 }

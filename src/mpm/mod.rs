@@ -13,6 +13,9 @@
 //! | `event`, `worker`, `prefork` | the drivers |
 //! | `blocking` | how does a thread serve one connection to its end? |
 //! | `accept` | which listeners are watched, and what comes through them? |
+//! | `head` | what is asked for, and does it have a worker row? |
+//! | `occupancy` | how full is a child, and who is told? |
+//! | `leaving` | when and how does a child leave? |
 //! | `handover` | when and how does a connection go to another child? |
 //! | `passage` | what is said about a connection that does? |
 //! | `rows` | which worker row does an exchange hold, and who waits for one? |
@@ -36,7 +39,10 @@ mod crew;
 mod dial;
 mod event;
 mod handover;
+mod head;
 pub mod lead;
+mod leaving;
+mod occupancy;
 pub mod orders;
 pub mod passage;
 mod prefork;

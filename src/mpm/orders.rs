@@ -77,6 +77,8 @@ pub enum Word {
     },
     /// It leaves of its own accord (its requests are used up, or it got TERM), and accepts no more.
     Draining,
+    /// It was woken for a client and could not accept, for want of descriptors or memory: nobody else was woken.
+    Short,
 }
 
 impl Order {
@@ -128,6 +130,7 @@ impl Word {
             Self::Census(busy) => message(68, busy, 0),
             Self::Pong { ping, progress_ms } => message(69, ping, progress_ms),
             Self::Draining => message(70, 0, 0),
+            Self::Short => message(71, 0, 0),
         }
     }
 
@@ -141,6 +144,7 @@ impl Word {
             (68, busy, 0) => Self::Census(busy),
             (69, ping, progress_ms) => Self::Pong { ping, progress_ms },
             (70, 0, 0) => Self::Draining,
+            (71, 0, 0) => Self::Short,
             _ => return None,
         })
     }
@@ -249,7 +253,7 @@ mod tests {
         Order::Ping(u32::MAX),
         Order::LastAt(3),
     ];
-    const WORDS: [Word; 7] = [
+    const WORDS: [Word; 8] = [
         Word::Ready,
         Word::NearEnd,
         Word::Full,
@@ -257,6 +261,7 @@ mod tests {
         Word::Pong { ping: 7, progress_ms: 1_200 },
         Word::Pong { ping: u32::MAX, progress_ms: u32::MAX },
         Word::Draining,
+        Word::Short,
     ];
 
     #[test]

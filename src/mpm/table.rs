@@ -147,6 +147,12 @@ impl<T> Table<T> {
         self.len() == 0
     }
 
+    /// Whether there is no room for another.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.capacity
+    }
+
     /// The most there can be.
     #[must_use]
     pub fn capacity(&self) -> u32 {
@@ -314,7 +320,9 @@ mod tests {
     #[test]
     fn late_news_do_not_reach_the_next_connection_of_that_number() {
         let table = Table::new(1);
+        assert!(!table.is_full());
         let first = table.insert(|_| 1).expect("room");
+        assert!(table.is_full());
         assert_eq!(table.insert(|_| 2), None, "full");
         table.post(first, News::CLIENT_READ);
         table.begin(first.index).0.take();

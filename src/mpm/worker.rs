@@ -133,6 +133,7 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
 
 fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn> {
     let now = child.now();
+    let _expecting = child.expecting();
     match child.doors.accept(place, now.tick()) {
         Came::Client(newcomer) => {
             let writer = child.block.worker(row);

@@ -11,7 +11,7 @@ use super::router::{Action, Asked as Question, ReverseScope, Router};
 use crate::buf::Gather;
 use crate::clock::Moment;
 use crate::config::model::{Config, Forwarding, Handler, VirtualHost};
-use crate::http::reply::{self, Reply};
+use crate::http::reply::{self, Persistence, Reply};
 use crate::http::{
     Asked, Body, Expectation, FieldSlots, HeadKind, HeadLimits, HeadScan, Method, Piece, RequestBody,
     RequestHead, ResponseBody, ResponseHead, TargetForm, Version, chunked,
@@ -147,6 +147,8 @@ pub struct Exchange {
     encoding: Encoding,
     interims: u8,
     keep_client: bool,
+    /// What the client wants to be told if its connection is kept.
+    persistence: Option<Persistence>,
     /// The client meant to send another request on this connection.
     wanted_more: bool,
     keep_backend: bool,
@@ -185,6 +187,7 @@ impl Default for Exchange {
             encoding: Encoding::Empty(None),
             interims: 0,
             keep_client: false,
+            persistence: None,
             wanted_more: false,
             keep_backend: false,
             record: Record::default(),
@@ -246,6 +249,10 @@ impl Exchange {
             && head.persistent
             && host.keep_alive.enabled
             && host.keep_alive.max_requests.is_none_or(|most| arrival.requests < most.get());
+        self.persistence = head.asks_keep_alive.then(|| Persistence {
+            timeout: host.keep_alive.timeout.as_secs(),
+            left: host.keep_alive.max_requests.map(|most| most.get().saturating_sub(arrival.requests)),
+        });
         observe(&head, self.host);
 
         match head.expectation {
@@ -258,7 +265,13 @@ impl Exchange {
             Expectation::Other => return self.reply(417, cx, out),
         }
         match head.kind {
-            Method::Connect | Method::Trace => return self.reply(405, cx, out),
+            Method::Connect => {
+                // A client that hopes for its tunnel may have sent the first bytes for it already, which are not
+                // ours to read as a request.
+                self.keep_client = false;
+                return self.reply(405, cx, out);
+            }
+            Method::Trace => return self.reply(405, cx, out),
             // Asked of us, as the server or as the last in line (RFC 9110, 7.6.2 and 9.3.7).
             Method::Options if head.form == TargetForm::Asterisk || head.max_forwards() == Some(0) => {
                 self.answer_with(200, ALLOW, "text/plain", Some(b""), cx, out);
@@ -632,6 +645,7 @@ impl Exchange {
             encoding: self.encoding,
             client: self.version,
             keep: self.keep_client,
+            persistence: self.persistence,
             via,
             name: &host.name,
             date: cx.date,
@@ -740,6 +754,7 @@ impl Exchange {
             status,
             version: self.version,
             close: !self.keep_client,
+            persistence: self.persistence,
             head_only: self.method == Method::Head,
             date: cx.date,
             server: cx.server,

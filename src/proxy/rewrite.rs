@@ -6,9 +6,10 @@
 //! client liked to write.
 
 use crate::config::model::{Forwarding, Via};
+use crate::http::reply::Persistence;
 use crate::http::{
-    Field, FieldKind, FieldSlots, Fields, Method, RequestBody, RequestHead, ResponseHead, Version, chunked,
-    members,
+    Field, FieldKind, FieldSlots, Fields, MAX_TRAILERS, Method, RequestBody, RequestHead, ResponseHead,
+    Version, chunked, is_token, members,
 };
 use std::net::IpAddr;
 
@@ -69,7 +70,10 @@ pub fn request_head(head: &RequestHead<'_, '_>, plan: &RequestPlan<'_>, out: &mu
     match head.body {
         RequestBody::Empty => {}
         RequestBody::Length(length) => length_line(out, length),
-        RequestBody::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        RequestBody::Chunked => {
+            announced_trailers(head.fields, out);
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
     }
     let mut connection: [&[u8]; 3] = [b"", b"", b""];
     let mut options = 0;
@@ -135,6 +139,8 @@ pub struct ResponsePlan<'a, F: FnMut(&[u8], &mut Vec<u8>) -> bool> {
     pub client: Version,
     /// Whether the client's connection stays open afterwards.
     pub keep: bool,
+    /// What the client is told if it does.
+    pub persistence: Option<Persistence>,
     /// ProxyVia, and what we call ourselves.
     pub via: Via,
     /// Our name.
@@ -159,7 +165,6 @@ pub fn response_head<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
     let mut dated = false;
     for field in head.fields.iter() {
         match field.kind {
-            FieldKind::Trailer if plan.trailers => line(out, field.name, field.value),
             _ if field.hop => {}
             FieldKind::ContentLength | FieldKind::TransferEncoding => {}
             FieldKind::Via if plan.via == Via::Block => {}
@@ -180,17 +185,45 @@ pub fn response_head<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
     match plan.encoding {
         Encoding::Empty(None) | Encoding::UntilClose => {}
         Encoding::Empty(Some(length)) | Encoding::Length(length) => length_line(out, length),
-        Encoding::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Encoding::Chunked => {
+            if plan.trailers {
+                announced_trailers(head.fields, out);
+            }
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
     }
     if let Some(protocol) = plan.upgrade {
         line(out, b"Upgrade", protocol);
         out.extend_from_slice(b"Connection: Upgrade\r\n");
+    } else if let (true, Some(persistence)) = (plan.keep, plan.persistence) {
+        persistence.write(out);
     } else if !plan.keep {
         out.extend_from_slice(b"Connection: close\r\n");
     } else if plan.client == Version::Http10 {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends Trailer with the names announced there that may be behind a body and don't end at this hop (RFC 9110,
+/// 6.6.2 and 7.6.1); nothing if none is left.
+fn announced_trailers(fields: Fields<'_, '_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let ends_here = |name: &[u8]| {
+        fields.all_of(FieldKind::Connection).flat_map(members).any(|option| option.eq_ignore_ascii_case(name))
+    };
+    for name in fields.all_of(FieldKind::Trailer).flat_map(members).take(MAX_TRAILERS) {
+        if name.iter().all(|byte| is_token(*byte))
+            && !FieldKind::of(name).is_barred_from_trailers()
+            && !ends_here(name)
+        {
+            out.extend_from_slice(if out.len() == start { b"Trailer: " } else { b", " });
+            out.extend_from_slice(name);
+        }
+    }
+    if out.len() > start {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Appends an interim response's head (1xx other than 101) for the client to `out`.

@@ -11,9 +11,10 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_secs(30);
 /// How long it may stay silent meanwhile (httpd's SECONDS_TO_LINGER).
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
-/// How long a client that has only just been accepted may take to begin its first request, however soon the child
-/// leaves: it has connected to ask for something, and cannot know.
-const FIRST: Duration = Duration::from_secs(2);
+/// How long a client of a leaving child may take to begin its next request, however soon that child leaves, if it
+/// cannot know: it has only just connected, or its last response began before the child was told to go (or while
+/// others were to take the connection over) and said nothing of a close.
+const UNTOLD: Duration = Duration::from_secs(2);
 /// How long a backend may stay silent on `Expect: 100-continue` before the body is asked for all the same
 /// (RFC 9110, section 10.1.1: a client must not wait for ever, and neither must we).
 const EXPECT: Duration = Duration::from_secs(1);
@@ -256,10 +257,12 @@ impl Session {
         match self.phase {
             Phase::Idle if self.requests == 0 => {
                 let head = self.reading(&host.read_timeout.header, self.since);
-                let leaving = idle_until.max(self.since.after(FIRST));
-                (head.min(self.since.after(host.timeout)).min(leaving), Expiry::Idle)
+                (head.min(self.since.after(host.timeout)).min(self.leaving(idle_until)), Expiry::Idle)
             }
-            Phase::Idle => (self.since.after(host.keep_alive.timeout).min(idle_until), Expiry::Idle),
+            Phase::Idle => {
+                let kept = self.since.after(host.keep_alive.timeout);
+                (kept.min(self.leaving(idle_until)), Expiry::Idle)
+            }
             Phase::Head => {
                 let silence = self.client.max(self.since).after(host.timeout);
                 (self.reading(&host.read_timeout.header, self.since).min(silence), Expiry::Head)
@@ -300,6 +303,11 @@ impl Session {
                 first
             }
         }
+    }
+
+    /// When a leaving child closes the connection, which is idle.
+    fn leaving(&self, idle_until: Tick) -> Tick {
+        idle_until.max(self.since.after(UNTOLD))
     }
 
     /// RequestReadTimeout: `start` after `from`, one second more per `min_rate` bytes, never beyond `max`.

@@ -13,7 +13,7 @@ use crate::status::text::life;
 pub enum Verdict {
     /// It serves. Also if that cannot be told from here, as from another container.
     Serving = 0,
-    /// It does not run.
+    /// It does not run, or is stopping: nobody takes connections.
     Stopped = 1,
     /// It serves, and all of MaxRequestWorkers are busy: whoever comes now waits.
     Full = 2,
@@ -28,8 +28,12 @@ impl Verdict {
         match snapshot.life {
             Life::Stopped | Life::Dead | Life::BeforeReboot => Self::Stopped,
             Life::Running | Life::Unknown => {
-                let most = snapshot.server.max_request_workers;
-                if Tally::of(snapshot, now).is_full(most) { Self::Full } else { Self::Serving }
+                let (most, tally) = (snapshot.server.max_request_workers, Tally::of(snapshot, now));
+                match () {
+                    () if tally.is_ending() => Self::Stopped,
+                    () if tally.is_full(most) => Self::Full,
+                    () => Self::Serving,
+                }
             }
         }
     }
@@ -50,7 +54,7 @@ pub fn brief(snapshot: &Snapshot, now: &Now) -> String {
         if let Some(reload) = &server.last_reload {
             let outcome = if reload.done { "done" } else { "refused" };
             let when = date(reload.wall, &now.zone);
-            text += &format!("\nlast reload {outcome} at {when}: {}", reload.text);
+            text += &format!("\nlast reload or upgrade {outcome} at {when}: {}", reload.text);
         }
     }
     text.push('\n');
@@ -60,6 +64,7 @@ pub fn brief(snapshot: &Snapshot, now: &Now) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scoreboard::snapshot::Child;
     use crate::status::tests::example;
 
     #[test]
@@ -67,7 +72,7 @@ mod tests {
         let (mut snapshot, now) = example();
         let want = "running for 10 seconds (since Tuesday, 14-Nov-2023 22:13:20 UTC), master 1\n\
                     generation 1, mpm event: 1 of at most 8 workers busy\n\
-                    last reload refused at Tuesday, 14-Nov-2023 22:13:29 UTC: ostler.conf:3:1: no\n";
+                    last reload or upgrade refused at Tuesday, 14-Nov-2023 22:13:29 UTC: ostler.conf:3:1: no\n";
         assert_eq!(brief(&snapshot, &now), want);
         snapshot.server.max_request_workers = 1;
         snapshot.server.last_reload = None;
@@ -89,6 +94,12 @@ mod tests {
             (snapshot.life, snapshot.server.max_request_workers) = (life, most);
             assert_eq!(Verdict::of(&snapshot, &now), want, "{life:?}, {most}");
         }
+        snapshot.life = Life::Running;
+        snapshot.children.retain(Child::is_leaving);
+        assert_eq!(Verdict::of(&snapshot, &now), Verdict::Stopped);
+        let text = brief(&snapshot, &now);
+        let want = "master 1; stopping: 1 child finishes, nobody takes new connections\n";
+        assert!(text.contains(want), "{text}");
         snapshot.life = Life::Dead;
         assert_eq!(brief(&snapshot, &now).lines().count(), 1);
     }

@@ -117,7 +117,7 @@ fn heading(snapshot: &Snapshot, tally: &Tally, now: &Now) -> Markup {
         }
         @if let Some(reload) = &server.last_reload {
             p class=[(!reload.done).then_some("bad")] {
-                "Last reload " @if reload.done { "done" } @else { "refused" } " at " (date(reload.wall, &now.zone))
+                "Last reload or upgrade " @if reload.done { "done" } @else { "refused" } " at " (date(reload.wall, &now.zone))
                 @if !reload.text.is_empty() { ": " (reload.text) }
             }
         }
@@ -193,7 +193,9 @@ fn grid(snapshot: &Snapshot) -> Markup {
         h2 { "Scoreboard" }
         @for child in shown(snapshot) {
             div class="child" {
-                span { "slot " (child.slot) ", pid " (child.pid) ", gen " (child.generation) }
+                span { "slot " (child.slot) ", pid " (child.pid) ", gen " (child.generation)
+                    @if child.is_leaving() { ", draining" }
+                }
                 div class="grid" {
                     @for worker in &child.workers {
                         i class=[class(worker)] title=(hint(worker)) { (worker.letter()) }

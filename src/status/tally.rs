@@ -143,6 +143,12 @@ impl Tally {
         }
     }
 
+    /// Whether there are children, and all of them are to leave: nobody takes connections any more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.processes > 0 && self.processes == self.leaving
+    }
+
     /// Whether all of MaxRequestWorkers are busy, so that whoever comes now waits.
     #[must_use]
     pub fn is_full(&self, max_request_workers: u32) -> bool {

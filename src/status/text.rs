@@ -49,11 +49,11 @@ fn write_server(text: &mut String, snapshot: &Snapshot, tally: &Tally, now: &Now
     }
     if let Some(reload) = &server.last_reload {
         let outcome = if reload.done { "done" } else { "refused" };
-        write!(text, "last reload {outcome} at {}", date(reload.wall, &now.zone))?;
+        write!(text, "last reload or upgrade {outcome} at {}", date(reload.wall, &now.zone))?;
         writeln!(text, "{}{}", if reload.text.is_empty() { "" } else { ": " }, reload.text)?;
     }
     if server.reloads_refused > 0 {
-        writeln!(text, "reloads refused so far: {}", server.reloads_refused)?;
+        writeln!(text, "reloads and upgrades refused so far: {}", server.reloads_refused)?;
     }
     writeln!(text)
 }
@@ -68,8 +68,13 @@ pub fn life(snapshot: &Snapshot, tally: &Tally, now: &Now) -> String {
         Life::Running => {
             let uptime = words(tally.uptime_seconds());
             let since = date(server.started_wall, &now.zone);
+            let ending = match tally.leaving {
+                _ if !tally.is_ending() => String::new(),
+                1 => "; stopping: 1 child finishes, nobody takes new connections".to_owned(),
+                count => format!("; stopping: {count} children finish, nobody takes new connections"),
+            };
             format!(
-                "running for {} (since {since}), master {pid}",
+                "running for {} (since {since}), master {pid}{ending}",
                 if uptime.is_empty() { "0 seconds" } else { &uptime }
             )
         }
@@ -275,8 +280,8 @@ running for 10 seconds (since Tuesday, 14-Nov-2023 22:13:20 UTC), master 1
 generation 1 since Tuesday, 14-Nov-2023 22:13:20 UTC; mpm event; 2 x 4 threads
 config /etc/ostler/ostler.conf
 listening on 127.0.0.1:8080 [::1]:8080
-last reload refused at Tuesday, 14-Nov-2023 22:13:29 UTC: ostler.conf:3:1: no
-reloads refused so far: 1
+last reload or upgrade refused at Tuesday, 14-Nov-2023 22:13:29 UTC: ostler.conf:3:1: no
+reloads and upgrades refused so far: 1
 
 workers      1 busy, 3 idle, 1 finishing; spare 2 to 8, at most 8
 connections  6 open: 4 kept alive, 0 coming in, 0 going out, 0 closing, 0 tunnels; 15 accepted, 3 handed over

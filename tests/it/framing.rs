@@ -285,15 +285,23 @@ fn garbage_from_an_origin_is_a_502() {
 
 #[test]
 fn bytes_that_an_origin_pushes_unasked_poison_nobody() {
-    let backend = Backend::with(|exchange| {
+    let pushed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&pushed);
+    let backend = Backend::with(move |exchange| {
         exchange.echo()?;
-        exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        let sent = exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        sent
     });
     let daemon = Daemon::start(&format!("ProxyPass / {}/", backend.url()));
     daemon.tolerate("proxy");
     for round in 0..10 {
         let target = format!("/{round}");
         assert_eq!(daemon.get(&target).echo().target(), target);
+        // What comes only when the next request is on its way is its answer, as far as anybody can tell.
+        crate::support::wait_until("the origin has pushed", || {
+            (pushed.load(std::sync::atomic::Ordering::SeqCst) > round).then_some(())
+        });
     }
 }
 

@@ -1,7 +1,8 @@
 //! Peers that mean harm, and a machine that has no more to give: what they cost must stay bounded, and end.
 
-use crate::support::processes::{limit, ticks};
-use crate::support::{Backend, Client, Daemon, Failure, Mpm, at_once, descriptors, wait_until};
+use crate::support::processes::{figure, limit, ticks};
+use crate::support::{Backend, Client, Daemon, Failure, at_once, descriptors, wait_until};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -99,28 +100,53 @@ under_each_mpm! {
         daemon.wait_for_status("no worker is held any more", |status| status.busy == 0);
         wait_until("no connection is left", || (daemon.connections().iter().sum::<usize>() == 0).then_some(()));
     }
-}
 
-#[test]
-fn thousands_of_requests_in_one_go_are_answered_in_order() {
-    const REQUESTS: usize = 20_000;
-    let backend = Backend::start();
-    let text = format!("{}MaxKeepAliveRequests 0\nProxyPass / {}/", Mpm::Event.one_child(), backend.url());
-    let daemon = Daemon::start(&text);
-    let mut client = daemon.connect();
-    let mut sender = client.stream().try_clone().expect("a descriptor is free");
-    let thread = std::thread::spawn(move || {
-        use std::io::Write;
+    fn thousands_of_requests_in_one_go_are_answered_in_order(mpm) {
+        const REQUESTS: usize = 5000;
+        let backend = Backend::start();
+        let text = format!("{}MaxKeepAliveRequests 0\nProxyPass / {}/", mpm.one_child(), backend.url());
+        let daemon = Daemon::under(mpm, &text);
+        let mut client = daemon.connect();
+        let mut sender = client.stream().try_clone().expect("a descriptor is free");
+        let thread = std::thread::spawn(move || {
+            for nth in 0..REQUESTS {
+                let request = format!("GET /{nth} HTTP/1.1\r\nHost: test\r\n\r\n");
+                sender.write_all(request.as_bytes()).expect("the daemon takes them all");
+            }
+        });
+        let ask = |client: &mut Client| -> Result<String, Failure> {
+            Ok(client.answer("GET")?.echo().target().to_owned())
+        };
         for nth in 0..REQUESTS {
-            let request = format!("GET /{nth} HTTP/1.1\r\nHost: test\r\n\r\n");
-            sender.write_all(request.as_bytes()).expect("the daemon takes them all");
+            assert_eq!(ask(&mut client), Ok(format!("/{nth}")));
         }
-    });
-    let ask = |client: &mut Client| -> Result<String, Failure> {
-        Ok(client.answer("GET")?.echo().target().to_owned())
-    };
-    for nth in 0..REQUESTS {
-        assert_eq!(ask(&mut client), Ok(format!("/{nth}")));
+        thread.join().expect("all sent");
     }
-    thread.join().expect("all sent");
+
+    fn a_client_that_only_asks_is_read_no_further_than_it_reads(mpm) {
+        let backend = Backend::start();
+        let text = format!("{}MaxKeepAliveRequests 0\nProxyPass / {}/", mpm.one_child(), backend.url());
+        let daemon = Daemon::under(mpm, &text);
+        assert_eq!(daemon.get("/before").status, 200);
+        let child = daemon.wait_for_children(1)[0];
+        let before = figure(child, "VmHWM").expect("the kernel knows");
+        let mut client = daemon.connect();
+        client.stream().set_write_timeout(Some(Duration::from_secs(2))).expect("not zero");
+        let one = b"GET /bytes/20000 HTTP/1.1\r\nHost: test\r\n\r\n";
+        let many = one.repeat(1000);
+        let mut sent = 0;
+        while sent < 64 << 20 {
+            match client.stream().write(&many[sent % one.len()..]) {
+                Ok(count) => sent += count,
+                Err(_) => break,
+            }
+        }
+        assert!(sent < 64 << 20, "requests for a gigabyte and more were taken of a client that reads nothing");
+        let after = figure(child, "VmHWM").expect("the kernel knows");
+        assert!(after - before < 8 * 1024, "from {before} to {after} KiB: requests or answers were hoarded");
+        // It has not been forgotten: what it asked for first comes first, and goes on.
+        for _ in 0..50 {
+            assert_eq!(client.answer("GET").map(|answer| (answer.status, answer.body.len())), Ok((200, 20_000)));
+        }
+    }
 }

@@ -169,10 +169,13 @@ fn the_clients_host_is_kept_when_asked_for() {
     let backend = Backend::start();
     let daemon = Daemon::start(&format!("ProxyPass / {}/\nProxyPreserveHost On", backend.url()));
     assert_eq!(daemon.get("/").echo().field("host"), Some("test"));
-    // An absolute target beats Host (RFC 9112, 3.2.2).
-    let absolute = "GET http://other.test/x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    // An absolute target says it too; it has to say the same (RFC 9112, 3.2.2).
+    let absolute = "GET http://other.test/x HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n";
     let echo = daemon.connect().ask(absolute).expect("an answer").echo();
     assert_eq!((echo.field("host"), echo.target()), (Some("other.test"), "/x"));
+    let torn =
+        daemon.connect().ask("GET http://other.test/x HTTP/1.1\r\nHost: test\r\n\r\n").expect("an answer");
+    assert_eq!((torn.status, torn.closes()), (400, true));
 }
 
 #[test]

@@ -239,6 +239,33 @@ under_each_mpm! {
         assert_eq!(daemon.get("/").status, 200);
     }
 
+    fn a_client_whose_response_outlives_the_grace_may_ask_once_more(mpm) {
+        let backend = Backend::with(|exchange| {
+            if exchange.segments() != ["long"] {
+                return exchange.echo();
+            }
+            exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+            exchange.hold();
+            exchange.raw(b"-last")
+        });
+        let text = format!("HandOver Off\nKeepAliveTimeout 1\nProxyPass / {}/", backend.url());
+        let daemon = Daemon::under(mpm, &text);
+        let mut client = daemon.connect();
+        client.send("GET /long HTTP/1.1\r\nHost: test\r\n\r\n");
+        let begun = client.stream().peek(&mut [0]).expect("the response begins");
+        assert_eq!(begun, 1);
+        reload(&daemon);
+        // The grace of the old generation is over before the response is.
+        std::thread::sleep(Duration::from_millis(1500));
+        backend.release();
+        let long = client.answer("GET").expect("it is not cut");
+        assert!(!long.closes(), "its head was sent before anybody knew");
+        std::thread::sleep(Duration::from_millis(100));
+        let last = client.get("/").expect("it had been promised another request");
+        assert_eq!(last.status, 200);
+        assert!(last.closes(), "and now it is told");
+    }
+
     fn listeners_come_go_and_move(mpm) {
         let backend = Backend::start();
         let (port, url) = (free_port(), backend.url());

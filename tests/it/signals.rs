@@ -35,11 +35,21 @@ under_each_mpm! {
         let mut client = daemon.connect();
         client.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
         backend.wait_for_now(1);
+        daemon.tolerate("caught SIGHUP, but");
         daemon.signal(Signal::SIGTERM);
         wait_until_refused(daemon.address());
+        wait_until("the idle children left", || (daemon.children().len() == 1).then_some(()));
+        let status = ostler(&["-k", "status", "-f", &daemon.home().config().to_string_lossy()]);
+        assert!(status.code == Some(1) && status.stdout.contains("; stopping: 1 child finishes"), "{status:?}");
+        daemon.signal(Signal::SIGHUP);
+        wait_until("the order is not lost in silence", || {
+            daemon.log().contains("caught SIGHUP, but this server is stopping").then_some(())
+        });
         daemon.signal(Signal::SIGTERM);
         daemon.wait_for_end();
         assert!(client.answer("GET").is_err(), "the request was cut");
+        let log = daemon.log();
+        assert!(log.contains("caught SIGTERM, stopping now; 1 request under way is cut"), "{log}");
     }
 
     fn int_waits_for_nobody(mpm) {

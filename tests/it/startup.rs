@@ -108,6 +108,26 @@ fn a_daemon_of_the_same_pid_file() {
 }
 
 #[test]
+fn a_daemon_of_the_same_scoreboard() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&format!("ProxyPass / {}/", backend.url()));
+    daemon.tolerate("is running and shows itself there");
+    let home = daemon.home();
+    let text = fs::read_to_string(home.config()).expect("the daemon has read it");
+    let other = home.path("other.conf");
+    let pid_file = home.path("other.pid").display().to_string();
+    fs::write(&other, text + &format!("PidFile \"{pid_file}\"\n")).expect("the directory is the test's own");
+    for flags in [&["-X"][..], &["-k", "start"]] {
+        let run = ostler(&[flags, &["-f", &other.to_string_lossy()]].concat());
+        assert_eq!(run.code, Some(1), "{run:?}");
+        let said = format!("ostler (pid {}) is running and shows itself there", daemon.master());
+        assert!(run.stderr.contains(&said), "{run:?}");
+        assert!(!home.path("other.pid").exists(), "its PidFile is left behind");
+    }
+    assert!(daemon.status().text.contains(&format!("master {}", daemon.master())));
+}
+
+#[test]
 fn faults_of_a_configuration_are_all_told_and_nothing_starts() {
     let home = Home::new();
     let runs = refusals(&home, "ProxyPss / http://127.0.0.1:9/\nKeepAliveTimeout soon\nListen 99999999");

@@ -14,6 +14,8 @@ fn without_a_configuration_it_says_what_to_do() {
     for words in ["no configuration at /etc/ostler/ostler.conf", "ostler demo", "--listen", "-f FILE"] {
         assert!(none.stderr.contains(words), "{words}: {none:?}");
     }
+    let early = ostler(&["-f", "/nowhere/ostler.conf", "status"]);
+    assert!(early.code == Some(2) && early.stderr.contains("ostler status -f FILE"), "{early:?}");
     for (arguments, code) in [(&["status"][..], 3), (&["-k", "status"], 3), (&["-k", "stop"], 1)] {
         let run = ostler(arguments);
         assert_eq!((run.code, run.stderr.lines().count()), (Some(code), 1), "{run:?}");

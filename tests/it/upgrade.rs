@@ -207,6 +207,7 @@ fn process_one_of_a_container_refuses() {
         kill(Pid::from_raw(inside.pid), Signal::SIGINT).expect("it is there");
         let ended = container.wait().expect("it is our own child");
         assert!(is_alive && said.contains("this is process 1"), "{said}");
+        assert!(!said.contains("upgrading: starting"), "nothing was started: {said}");
         assert!(ended.success(), "{ended:?}\n{}", log());
     } else {
         eprintln!("this machine lets nobody make a pid namespace");
@@ -232,8 +233,8 @@ fn a_program_that_cannot_follow_changes_nothing() {
         wait_until("nothing is left of it", || (daemon.children().len() == children.len()).then_some(()));
         let board = daemon.home().path("scoreboard");
         let status = ostler(&["status", "--scoreboard", &board.to_string_lossy()]);
-        let is_told =
-            status.stdout.contains("generation 1 ") && status.stdout.contains("last reload refused");
+        let is_told = status.stdout.contains("generation 1 ")
+            && status.stdout.contains("last reload or upgrade refused");
         assert!(status.code == Some(0) && is_told, "{case}: {status:?}");
         let mut files: Vec<_> =
             fs::read_dir(daemon.home().path("")).expect("it is there").flatten().collect();
@@ -331,6 +332,70 @@ fn an_old_master_that_dies_meanwhile_is_followed_all_the_same() {
     crowd.finish();
     assert_eq!(daemon.get("/").status, 200);
     assert_eq!(order(&daemon, "status").code, Some(0));
+}
+
+/// A script that waits until the test has made the second file, and says so by making the first; then it is an ostler.
+fn hesitant(here: &Path, go: &Path) -> String {
+    format!(
+        "touch '{}'; until test -e '{}'; do sleep 0.02; done; exec '{}' \"$@\"",
+        here.display(),
+        go.display(),
+        env!("CARGO_BIN_EXE_ostler")
+    )
+}
+
+#[test]
+fn a_new_master_that_finds_itself_alone_does_not_hesitate() {
+    let backend = Backend::start();
+    let home = Home::new();
+    let (program, command) = own_program(&home);
+    let (go, here) = (home.path("go"), home.path("here"));
+    let text = format!("MPM event\nStartServers 1\nMinSpareThreads 1\nProxyPass / {}/", backend.url());
+    let mut daemon = Daemon::by(command, home, &text);
+    replace(&program, &hesitant(&here, &go));
+    daemon.signal(Signal::SIGUSR2);
+    wait_until("the new program", || here.exists().then_some(()));
+    daemon.tolerate("master");
+    let old = daemon.master();
+    kill(Pid::from_raw(old), Signal::SIGKILL).expect("it is there");
+    daemon.wait_for_end();
+    wait_until("its children's end", || (processes::children_of(old).is_empty()).then_some(()));
+    fs::write(&go, "").expect("the test's own");
+    let start = std::time::Instant::now();
+    daemon.follow();
+    daemon.wait_for_log("] serving generation 2 (");
+    // An idle master sleeps until the next ping, and that is ten seconds at least.
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!(daemon.get("/").status, 200);
+}
+
+#[test]
+fn an_upgrade_whose_midwife_is_killed_leaves_one_master() {
+    for pid_file in ["", "PidFile none\n"] {
+        let backend = Backend::start();
+        let home = Home::new();
+        let (program, command) = own_program(&home);
+        let (go, here) = (home.path("go"), home.path("here"));
+        let text =
+            format!("MPM event\nStartServers 1\nMinSpareThreads 1\n{pid_file}ProxyPass / {}/", backend.url());
+        let daemon = Daemon::by(command, home, &text);
+        replace(&program, &hesitant(&here, &go));
+        daemon.tolerate(":error]");
+        let children = daemon.children();
+        daemon.signal(Signal::SIGUSR2);
+        wait_until("the new program", || here.exists().then_some(()));
+        let midwife: Vec<i32> = daemon.children().into_iter().filter(|pid| !children.contains(pid)).collect();
+        let [midwife] = midwife[..] else { panic!("{midwife:?}") };
+        let new = processes::all().into_iter().find(|process| process.parent == midwife);
+        let new = new.expect("the new program").pid;
+        kill(Pid::from_raw(midwife), Signal::SIGKILL).expect("it is there");
+        daemon.wait_for_log("upgrade refused, still serving generation 1");
+        fs::write(&go, "").expect("the test's own");
+        wait_until("the other one's end", || (!processes::is_alive(new)).then_some(()));
+        assert_eq!(daemon.get("/").status, 200);
+        daemon.assert_alive(&children);
+        assert!(!daemon.log().contains("] serving generation 2 ("), "{}", daemon.log());
+    }
 }
 
 #[test]
@@ -455,7 +520,8 @@ fn orders_of_the_command_line() {
     daemon.follow();
     let status = order(&daemon, "status");
     assert!(
-        status.stdout.contains("last reload done") && status.stdout.contains("serving generation 2 ("),
+        status.stdout.contains("last reload or upgrade done")
+            && status.stdout.contains("serving generation 2 ("),
         "{status:?}"
     );
 
@@ -471,7 +537,7 @@ fn orders_of_the_command_line() {
     assert_eq!(bad.code, Some(1), "{bad:?}");
     assert!(bad.stderr.contains("upgrade refused") && bad.stderr.contains("ended with status 5"), "{bad:?}");
     let status = order(&daemon, "status");
-    assert!(status.code == Some(0) && status.stdout.contains("last reload refused"), "{status:?}");
+    assert!(status.code == Some(0) && status.stdout.contains("last reload or upgrade refused"), "{status:?}");
     assert!(status.stdout.contains("ended with status 5"), "{status:?}");
 
     let mut busy = daemon.connect();
@@ -482,6 +548,20 @@ fn orders_of_the_command_line() {
     assert!(full.stdout.contains("1 of at most 1 workers busy, further clients wait"), "{full:?}");
     backend.release();
     assert_eq!(busy.answer("GET").expect("an answer").status, 200);
+
+    rewrite(&daemon, "NoSuchDirective on");
+    let deaf = order(&daemon, "stop");
+    assert!(deaf.code == Some(1) && deaf.stderr.contains("nobody was told to stop"), "{deaf:?}");
+    rewrite(&daemon, &good);
+
+    // Its scoreboard's name now belongs to one that ended: as when another daemon has taken it.
+    let (board, ended) = (daemon.home().path("scoreboard"), daemon.home().path("scoreboard.prev"));
+    let own = daemon.home().path("own");
+    fs::rename(&board, &own).and_then(|()| fs::rename(&ended, &board)).expect("the test's own");
+    let foreign = order(&daemon, "status");
+    let is_told = foreign.stdout.contains("is not its own") && !foreign.stdout.contains("is not running");
+    assert!(foreign.code == Some(3) && is_told, "{foreign:?}");
+    fs::rename(&board, &ended).and_then(|()| fs::rename(&own, &board)).expect("the test's own");
 
     assert_eq!(order(&daemon, "graceful-stop").code, Some(0));
     daemon.wait_for_end();

@@ -135,41 +135,6 @@ fn a_blank_or_an_extension_behind_a_chunk_size_is_taken() {
 }
 
 #[test]
-fn a_body_over_its_limit_costs_the_backend_connection() {
-    let backend = Backend::start();
-    let daemon = Daemon::start(&format!(
-        "StartServers 1\nMinSpareThreads 1\nMaxSpareThreads 75\nLimitRequestBody 10\nProxyPass / {}/",
-        backend.url()
-    ));
-    daemon.tolerate("proxy");
-    let before = daemon.get("/before").echo().connection();
-    let mut client = daemon.connect();
-    // The first chunk fits and leaves for the backend; the second does not.
-    client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n");
-    backend.wait_for_now(1);
-    client.send("3\r\n9ab\r\n0\r\n\r\n");
-    assert_eq!(client.answer("POST").expect("an answer").status, 413);
-    assert_eq!(client.closed(), Ok(()));
-    let after = daemon.get("/after").echo().connection();
-    assert_ne!(before, after, "what the backend makes of half a body is nobody's answer");
-}
-
-#[test]
-fn a_backend_deaf_to_expect_costs_a_second() {
-    let backend = Backend::start();
-    let daemon = proxied(&backend);
-    let mut client = daemon.connect();
-    let start = Instant::now();
-    client.send("POST /deaf HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
-    assert_eq!(client.interim(), Ok(100));
-    let waited = start.elapsed();
-    assert!(waited >= Duration::from_millis(900), "the backend is asked first: {waited:?}");
-    assert!(waited < Duration::from_secs(30), "the whole time-out was waited for: {waited:?}");
-    client.send("abcd");
-    assert_eq!(client.answer("POST").expect("an answer").echo().body(), (4, Hash::of(b"abcd")));
-}
-
-#[test]
 fn a_switch_that_was_not_asked_for_is_a_502() {
     const TO_WEBSOCKET: &[u8] =
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nsmuggled";
@@ -254,29 +219,6 @@ fn trickle(
 }
 
 #[test]
-fn a_client_below_its_rate_is_a_408_in_both_phases() {
-    // Ten bytes a second earn half a second each: the second that is given, and what the first bytes earn, run out.
-    let backend = Backend::start();
-    let daemon = Daemon::start(&format!(
-        "RequestReadTimeout header=1-20,MinRate=20 body=1-20,MinRate=20\nProxyPass / {}/",
-        backend.url()
-    ));
-    daemon.tolerate("proxy");
-    for text in [
-        "GET / HTTP/1.1\r\nHost: test\r\nX: ",
-        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n",
-    ] {
-        let mut client = daemon.connect();
-        let stop = Arc::new(AtomicBool::new(false));
-        let sender = trickle(&mut client, text, "x", &stop);
-        let answer = client.answer("GET").unwrap_or_else(|failure| panic!("{text:?}: {failure:?}"));
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(answer.status, 408, "{text:?}");
-        sender.join().expect("it only sends");
-    }
-}
-
-#[test]
 fn a_client_that_keeps_its_rate_gets_more_than_the_first_second() {
     let backend = Backend::start();
     let daemon = Daemon::start(&format!(
@@ -304,4 +246,62 @@ fn a_client_that_keeps_its_rate_gets_more_than_the_first_second() {
         assert_eq!(answer.status, 200, "{text:?}");
     }
     assert!(start.elapsed() >= Duration::from_secs(3), "each took longer than its first second");
+}
+
+under_each_mpm! {
+    fn a_body_over_its_limit_costs_the_backend_connection(mpm) {
+        let backend = Backend::start();
+        let daemon = Daemon::under(mpm, &format!(
+            "{}LimitRequestBody 10\nProxyPass / {}/",
+            mpm.one_child(),
+            backend.url()
+        ));
+        daemon.tolerate("proxy");
+        let before = daemon.get("/before").echo().connection();
+        let mut client = daemon.connect();
+        // The first chunk fits and leaves for the backend; the second does not.
+        client.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n");
+        backend.wait_for_now(1);
+        client.send("3\r\n9ab\r\n0\r\n\r\n");
+        assert_eq!(client.answer("POST").expect("an answer").status, 413);
+        assert_eq!(client.closed(), Ok(()));
+        let after = daemon.get("/after").echo().connection();
+        assert_ne!(before, after, "what the backend makes of half a body is nobody's answer");
+    }
+
+    fn a_backend_deaf_to_expect_costs_a_second(mpm) {
+        let backend = Backend::start();
+        let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/", backend.url()));
+        let mut client = daemon.connect();
+        let start = Instant::now();
+        client.send("POST /deaf HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+        assert_eq!(client.interim(), Ok(100));
+        let waited = start.elapsed();
+        assert!(waited >= Duration::from_millis(900), "the backend is asked first: {waited:?}");
+        assert!(waited < Duration::from_secs(30), "the whole time-out was waited for: {waited:?}");
+        client.send("abcd");
+        assert_eq!(client.answer("POST").expect("an answer").echo().body(), (4, Hash::of(b"abcd")));
+    }
+
+    fn a_client_below_its_rate_is_a_408_in_both_phases(mpm) {
+        // Ten bytes a second earn half a second each: the second that is given, and what the first bytes earn, run out.
+        let backend = Backend::start();
+        let daemon = Daemon::under(mpm, &format!(
+            "RequestReadTimeout header=1-20,MinRate=20 body=1-20,MinRate=20\nProxyPass / {}/",
+            backend.url()
+        ));
+        daemon.tolerate("proxy");
+        for text in [
+            "GET / HTTP/1.1\r\nHost: test\r\nX: ",
+            "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n",
+        ] {
+            let mut client = daemon.connect();
+            let stop = Arc::new(AtomicBool::new(false));
+            let sender = trickle(&mut client, text, "x", &stop);
+            let answer = client.answer("GET").unwrap_or_else(|failure| panic!("{text:?}: {failure:?}"));
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(answer.status, 408, "{text:?}");
+            sender.join().expect("it only sends");
+        }
+    }
 }

@@ -39,6 +39,7 @@ fn is_policy(reason: Reason) -> bool {
             | Reason::TooManyFields
             | Reason::HeadTooLarge
             | Reason::TooManyOptions
+            | Reason::HostMismatch
     )
 }
 

@@ -193,9 +193,14 @@ fn passed(trailers: &Fields, message: &Message) -> Fields {
     let nominated = message.nominated();
     trailers
         .iter()
-        .filter(|(name, _)| !is_hop(name, &nominated) && !BARRED.contains(&name.as_str()))
+        .filter(|(name, _)| !is_hop(name, &nominated) && !BARRED.contains(&as_variable(name).as_str()))
         .cloned()
         .collect()
+}
+
+/// `x_forwarded_for` is `x-forwarded-for` to backends that make variables of fields; other names stay.
+fn as_variable(name: &str) -> String {
+    if name.starts_with('x') { name.replace('_', "-") } else { name.to_owned() }
 }
 
 fn judge_request_fields(account: &Account, asked: &Message, request: &Message, world: &World) {
@@ -203,7 +208,8 @@ fn judge_request_fields(account: &Account, asked: &Message, request: &Message, w
     let mut want: Fields = Vec::new();
     for (name, value) in &asked.fields {
         let is_ours = world.adds_headers
-            && ["x-forwarded-for", "x-forwarded-host", "x-forwarded-server"].contains(&name.as_str());
+            && ["x-forwarded-for", "x-forwarded-host", "x-forwarded-server"]
+                .contains(&as_variable(name).as_str());
         let is_out = is_hop(name, &nominated)
             || is_ours
             || ["host", "expect"].contains(&name.as_str())
@@ -246,6 +252,10 @@ fn judge_request_fields(account: &Account, asked: &Message, request: &Message, w
             "x-forwarded-server" => value == "proxy.test",
             "expect" => value == "100-continue" && asked.is_http_11 && asked.lists("expect", "100-continue"),
             "content-length" | "transfer-encoding" => true,
+            "trailer" => {
+                let announced = |one: &str| asked.lists("trailer", one) && !asked.lists("connection", one);
+                request.framing == Some(Framing::Chunked) && value.split(", ").all(announced)
+            }
             "te" => value == "trailers" && asked.lists("te", "trailers"),
             "upgrade" => value.eq_ignore_ascii_case("websocket") && asked.lists("connection", "upgrade"),
             "connection" => {

@@ -74,6 +74,26 @@ fn forwarding_fields_are_ours_where_they_are_wanted() {
 }
 
 #[test]
+fn a_name_that_backends_take_for_one_of_ours_forges_nothing() {
+    let forwarding = Forwarding { preserve_host: false, add_headers: true, via: Via::Off };
+    for (name, passes) in [
+        ("X-Forwarded-For", false),
+        ("x_forwarded_for", false),
+        ("X-Forwarded_Host", false),
+        ("X_FORWARDED_SERVER", false),
+        ("X_Forwarded_Fob", true),
+        ("Y_Forwarded_For", true),
+        ("X-Forwarded.For", true),
+    ] {
+        let request = format!("GET / HTTP/1.1\nHost: h\n{name}: forged\n\n");
+        for (add_headers, want) in [(true, passes), (false, true)] {
+            let plan = RequestPlan { forwarding: Forwarding { add_headers, ..forwarding }, ..PLAN };
+            assert_eq!(requested(&request, &plan).contains("forged"), want, "{name} {add_headers}");
+        }
+    }
+}
+
+#[test]
 fn max_forwards_never_goes_below_zero_and_above_what_came() {
     for (value, want) in [("3", "2"), ("1", "0"), ("0", "0"), ("007", "6"), ("-1", "-1"), ("", "")] {
         let got = requested(&format!("OPTIONS / HTTP/1.1\nHost: h\nMax-Forwards: {value}\n\n"), &PLAN);

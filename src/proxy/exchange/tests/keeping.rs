@@ -1,6 +1,6 @@
 //! Which connections are kept, which requests are repeated, and when a client gets time to close.
 
-use super::rig::{World, crlf};
+use super::rig::{World, crlf, shown};
 use crate::proxy::exchange::Exchange;
 
 const FINE: &str = "HTTP/1.1 200 OK\nContent-Length: 0\n\n";
@@ -39,6 +39,55 @@ fn a_client_is_kept_as_far_as_all_agree() {
             assert_eq!(said, !want, "the client is told: {lines} {requests} {request}");
         }
     }
+}
+
+#[test]
+fn a_client_that_says_keep_alive_is_told_for_how_long() {
+    let short = "KeepAliveTimeout 1500ms\nMaxKeepAliveRequests 0\nProxyPass / http://127.0.0.1/";
+    for (lines, requests, version, connection, want) in [
+        (
+            "ProxyPass / http://127.0.0.1/",
+            1,
+            "1.1",
+            "keep-alive",
+            "Keep-Alive: timeout=5, max=99\nConnection: keep-alive\n",
+        ),
+        (
+            "ProxyPass / http://127.0.0.1/",
+            99,
+            "1.0",
+            "x, Keep-Alive",
+            "Keep-Alive: timeout=5, max=1\nConnection: keep-alive\n",
+        ),
+        ("ProxyPass / http://127.0.0.1/", 100, "1.1", "keep-alive", "Connection: close\n"),
+        (short, 5000, "1.1", "keep-alive", "Keep-Alive: timeout=1\nConnection: keep-alive\n"),
+        // Nobody asked, or nothing is kept.
+        (short, 1, "1.1", "x", ""),
+        (short, 1, "1.1", "keep-alive, close", "Connection: close\n"),
+        ("KeepAlive Off\nProxyPass / http://127.0.0.1/", 1, "1.1", "keep-alive", "Connection: close\n"),
+    ] {
+        let mut world = World::new(lines);
+        world.requests = requests;
+        // An answer of the backend, and one of ours.
+        for path in ["/", "/%zz"] {
+            let request = format!("GET {path} HTTP/{version}\nHost: h\nConnection: {connection}\n\n");
+            let talk = world.exchange(&request, FINE, false);
+            let all = shown(&talk.to_client);
+            let told: String = all
+                .split_inclusive('\n')
+                .filter(|line| line.starts_with("Keep-Alive:") || line.starts_with("Connection:"))
+                .collect();
+            assert_eq!(told, want, "{lines} {requests} {request}\n{all}");
+        }
+    }
+}
+
+#[test]
+fn nothing_behind_a_refused_connect_is_read_as_a_request() {
+    let world = World::plain();
+    let talk = world.exchange("CONNECT h:443 HTTP/1.1\nHost: h:443\n\n", "", false);
+    assert!(shown(&talk.to_client).starts_with("HTTP/1.1 405 "));
+    assert!(!talk.exchange.client_may_be_kept() && talk.exchange.must_linger());
 }
 
 #[test]

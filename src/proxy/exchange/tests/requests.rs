@@ -16,8 +16,8 @@ fn heads_are_rebuilt_from_what_was_understood() {
         ("GET /a?b=c&d HTTP/1.1\nHost: h\n\n", "GET /a?b=c&d HTTP/1.1\nHost: 127.0.0.1:3000\n\n"),
         ("GET /a? HTTP/1.1\nHost: h\n\n", "GET /a? HTTP/1.1\nHost: 127.0.0.1:3000\n\n"),
         // The absolute form loses its authority, an unknown method passes.
-        ("BREW http://o:1/x?y HTTP/1.1\nHost: h\n\n", "BREW /x?y HTTP/1.1\nHost: 127.0.0.1:3000\n\n"),
-        ("GET http://o HTTP/1.1\nHost: h\n\n", "GET / HTTP/1.1\nHost: 127.0.0.1:3000\n\n"),
+        ("BREW http://o:1/x?y HTTP/1.1\nHost: o:1\n\n", "BREW /x?y HTTP/1.1\nHost: 127.0.0.1:3000\n\n"),
+        ("GET http://o HTTP/1.1\nHost: o\n\n", "GET / HTTP/1.1\nHost: 127.0.0.1:3000\n\n"),
         // End-to-end fields keep their spelling, order and number; blanks around values go.
         (
             "GET / HTTP/1.1\nX-b:  1 \nHost: h\nx-A:\nX-B: 2\nCookie: a=b\nAuthorization: c\nProxy-Authorization: d\n\n",
@@ -108,7 +108,17 @@ fn bodies_are_framed_anew() {
         ),
         (
             "POST / HTTP/1.1\nHost: h\nTransfer-Encoding: chunked\nTrailer: X-T\n\n5\nhello\n0\nX-T:  1\nx-u: 2\n\n",
-            "POST / HTTP/1.1\nHost: 127.0.0.1:3000\nTransfer-Encoding: chunked\n\n5\nhello\n0\nX-T: 1\nx-u: 2\n\n",
+            "POST / HTTP/1.1\nHost: 127.0.0.1:3000\nTrailer: X-T\nTransfer-Encoding: chunked\n\n5\nhello\n0\nX-T: 1\nx-u: 2\n\n",
+        ),
+        // What is announced may be there, and does not end here; nothing is announced without chunks.
+        (
+            "POST / HTTP/1.1\nHost: h\nTrailer: X-A, Host, x b,, X-B\nConnection: X-A\nTrailer: x-c, content-length\n\
+          Transfer-Encoding: chunked\n\n0\n\n",
+            "POST / HTTP/1.1\nHost: 127.0.0.1:3000\nTrailer: X-B, x-c\nTransfer-Encoding: chunked\n\n0\n\n",
+        ),
+        (
+            "POST / HTTP/1.1\nHost: h\nTrailer: X-A\nContent-Length: 0\n\n",
+            "POST / HTTP/1.1\nHost: 127.0.0.1:3000\nContent-Length: 0\n\n",
         ),
         // Fields that frame, route or identify have no business behind the body.
         (
@@ -178,10 +188,10 @@ fn settings_decide_on_host_forwarding_fields_and_paths() {
             "GET / HTTP/1.1\nHost: Our.Name:81\n\n",
             "GET / HTTP/1.1\nHost: Our.Name:81\n\n",
         ),
-        // The target's authority beats Host.
+        // The target's authority is as good as Host, and in HTTP/1.0 perhaps all there is.
         (
             "ProxyAddHeaders Off\nProxyPreserveHost On\nProxyPass / http://127.0.0.1:3000/",
-            "GET http://o:1/ HTTP/1.1\nHost: h\n\n",
+            "GET http://o:1/ HTTP/1.0\n\n",
             "GET / HTTP/1.1\nHost: o:1\n\n",
         ),
         (
@@ -302,7 +312,8 @@ fn some_requests_are_answered_here() {
         ("PUT /app HTTP/1.1\nHost: h\nContent-Length: 1\nExpect: miracles\n\n", 417, false),
         ("TRACE /app HTTP/1.1\nHost: h\n\n", 405, true),
         ("TRACE /app HTTP/1.1\nHost: h\nMax-Forwards: 0\n\n", 405, true),
-        ("CONNECT h:80 HTTP/1.1\nHost: h:80\n\n", 405, true),
+        // What follows may be meant for the tunnel that is not there.
+        ("CONNECT h:80 HTTP/1.1\nHost: h:80\n\n", 405, false),
         // We are the last to see these, and can say what we are good for.
         ("OPTIONS /app HTTP/1.1\nHost: h\nMax-Forwards: 0\n\n", 200, true),
         ("OPTIONS * HTTP/1.1\nHost: h\n\n", 200, true),

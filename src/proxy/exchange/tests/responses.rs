@@ -97,7 +97,7 @@ fn responses_are_framed_anew_for_the_client() {
             OLD_KEPT,
             "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
             false,
-            "HTTP/1.1 200 OK\nContent-Length: 2\nConnection: keep-alive\n\nok",
+            "HTTP/1.1 200 OK\nContent-Length: 2\nKeep-Alive: timeout=5, max=99\nConnection: keep-alive\n\nok",
             (true, true),
         ),
         // HTTP/1.0 has no chunks: what has no length lasts until we close.
@@ -113,7 +113,7 @@ fn responses_are_framed_anew_for_the_client() {
             OLD_KEPT,
             "HTTP/1.1 304 Not Modified\n\n",
             false,
-            "HTTP/1.1 304 Not Modified\nConnection: keep-alive\n\n",
+            "HTTP/1.1 304 Not Modified\nKeep-Alive: timeout=5, max=99\nConnection: keep-alive\n\n",
             (true, true),
         ),
         // No body, whatever the fields say; the length of what a GET would have had may be told.
@@ -284,7 +284,7 @@ fn interim_responses_reach_who_can_bear_them() {
         (
             OLD_KEPT,
             format!("{hints}{fine}"),
-            "HTTP/1.1 200 OK\nDate: d\nContent-Length: 0\nConnection: keep-alive\n\n".to_owned(),
+            "HTTP/1.1 200 OK\nDate: d\nContent-Length: 0\nKeep-Alive: timeout=5, max=99\nConnection: keep-alive\n\n".to_owned(),
         ),
         // Nobody waits for a 100 here.
         (GET, format!("HTTP/1.1 100 Continue\n\n{fine}"), fine.to_owned()),

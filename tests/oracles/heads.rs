@@ -93,13 +93,15 @@ pub fn agree(head: &RequestHead<'_, '_>, message: &Message) {
     if !message.is_http_11 {
         assert_eq!(head.expectation, Expectation::None);
     }
-    let from_target = (head.target.first() != Some(&b'/')).then(|| {
+    // A host may be called "*", too.
+    let is_absolute = head.target.first() != Some(&b'/') && head.target != b"*";
+    let from_target = is_absolute.then(|| {
         let text = String::from_utf8_lossy(head.target);
         let rest = text.get(7..).filter(|_| text.contains("://")).unwrap_or(&text).to_owned();
         rest.split(['/', '?']).next().unwrap_or_default().as_bytes().to_vec()
     });
     let from_host = || message.all("host").first().map(|host| host.to_vec()).unwrap_or_default();
-    let authority = from_target.filter(|text| text != b"*").unwrap_or_else(from_host);
+    let authority = from_target.unwrap_or_else(from_host);
     assert_eq!(head.authority, authority);
     fields(head.fields, message);
 }

@@ -7,9 +7,10 @@
 
 use crate::clock::Moment;
 use crate::ids::{ChildPid, SlotIndex};
-use crate::scoreboard::board::{Board, BoardError, BoardReader, Ending, Loan, Shape, Sums};
+use crate::scoreboard::board::{Board, BoardError, BoardReader, Ending, Loan, Shape};
 use crate::scoreboard::row::ChildBlock;
 use crate::scoreboard::snapshot::Worker;
+use crate::scoreboard::sums::Sums;
 use std::io;
 use std::path::Path;
 
@@ -46,6 +47,13 @@ impl Boards {
     #[must_use]
     pub fn shape(&self) -> Shape {
         self.current.shape()
+    }
+
+    /// How many slots the board has on which a child of the current generation, or of the `next`, is forked.
+    #[must_use]
+    pub fn slots(&self, next: bool) -> u32 {
+        let board = self.next.as_ref().filter(|_| next).unwrap_or(&self.current);
+        board.shape().slots()
     }
 
     /// What the board has room for that a generation would get which needs this much: at least what there is now, so

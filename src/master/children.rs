@@ -136,18 +136,21 @@ impl Children {
         self.limit = limit;
     }
 
-    /// The lowest free slot.
+    /// The lowest free slot of a board of `slots`: there may be a larger one for the generation that comes up, whose
+    /// children are not to be confused with those on this one.
     #[must_use]
-    pub fn free_slot(&self) -> Option<SlotIndex> {
+    pub fn free_slot(&self, slots: u32) -> Option<SlotIndex> {
         let hole = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let slot = u32::try_from(hole).ok().filter(|&slot| slot < self.limit)?;
+        let slot = u32::try_from(hole).ok().filter(|&slot| slot < self.limit.min(slots))?;
         Some(SlotIndex(slot))
     }
 
-    /// How many slots are free.
+    /// How many slots of a board of `slots` are free.
     #[must_use]
-    pub fn free_slots(&self) -> u32 {
-        self.limit.saturating_sub(self.count(|_| true))
+    pub fn free_slots(&self, slots: u32) -> u32 {
+        let limit = self.limit.min(slots);
+        let taken = self.iter().filter(|(slot, _)| slot.0 < limit).count();
+        limit.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
     /// Puts a new child into a free slot.
@@ -261,14 +264,16 @@ mod tests {
         let mut children = Children::new(3);
         assert!(children.is_empty());
         for pid in [10, 20, 30] {
-            let slot = children.free_slot().unwrap();
+            let slot = children.free_slot(3).unwrap();
             children.insert(slot, child(pid, Stage::Starting));
         }
-        assert_eq!((children.free_slot(), children.free_slots()), (None, 0));
+        assert_eq!((children.free_slot(9), children.free_slots(9)), (None, 0));
         let (slot, gone) = children.remove(ChildPid::new(20).unwrap()).unwrap();
         assert_eq!((slot, gone.pid.as_raw()), (SlotIndex(1), 20));
         assert!(children.remove(gone.pid).is_none());
-        assert_eq!(children.free_slot(), Some(SlotIndex(1)));
+        assert_eq!(children.free_slot(3), Some(SlotIndex(1)));
+        assert_eq!((children.free_slot(1), children.free_slots(1)), (None, 0), "not on a smaller board");
+        assert_eq!(children.free_slots(2), 1);
         let pids: Vec<i32> = children.iter().map(|(_, child)| child.pid.as_raw()).collect();
         assert_eq!(pids, [10, 30]);
         assert_eq!(children.slot_of(ChildPid::new(30).unwrap()), Some(SlotIndex(2)));
@@ -276,7 +281,7 @@ mod tests {
             assert!(children.remove(ChildPid::new(pid).unwrap()).is_some());
         }
         assert!(children.is_empty() && children.get(SlotIndex(2)).is_none());
-        assert_eq!((children.free_slot(), children.free_slots()), (Some(SlotIndex(0)), 3));
+        assert_eq!((children.free_slot(3), children.free_slots(3)), (Some(SlotIndex(0)), 3));
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Master {
 
     /// For whom the next reload has to wait; `None` if it need not.
     fn reload_waits_for(&self) -> Option<String> {
-        if self.children.free_slots() == 0 {
+        if self.children.free_slots(u32::MAX) == 0 {
             return Some("a free slot of the scoreboard: leaving children hold them all".to_owned());
         }
         let oldest = self.retired.first().filter(|_| self.retired.len() >= MOST_RETIRED)?;
@@ -291,7 +291,7 @@ impl Master {
         if let Err(fault) = self.make_room(&next) {
             return self.refused(begun_wall, &[fault.sentence()]);
         }
-        next.initial = needed(&next, busy).min(self.children.free_slots());
+        next.initial = needed(&next, busy).min(self.children.free_slots(self.estate.board.slots(true)));
         let step = Step::Gathering { next: Box::new(next), deadline: tick.after(PATIENCE) };
         self.reload = Some(Reload { begun, begun_wall, step, failure: None });
     }

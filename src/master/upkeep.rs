@@ -144,7 +144,7 @@ impl Master {
         while self.generation.owed > 0 {
             if !self.generation.limits.wants_replacement(&self.census()) {
                 self.generation.owed = 0;
-            } else if self.children.free_slots() > 0 && self.fork(None, now) {
+            } else if self.fork(None, now) {
                 self.generation.owed -= 1;
             } else {
                 break;
@@ -183,8 +183,7 @@ impl Master {
     /// is left out, since it takes another's place.
     pub(super) fn census(&self) -> Census {
         let threads = self.generation.limits.threads_per_child;
-        let mut census =
-            Census { active: 0, starting: 0, busy: 0, idle: 0, free_slots: self.children.free_slots() };
+        let mut census = Census { active: 0, starting: 0, busy: 0, idle: 0, free_slots: self.room() };
         for (slot, child) in self.children.iter() {
             let is_heir = child.stage == Stage::Starting && child.heir_of.is_some();
             if child.generation != self.generation.number || !child.is_active() || is_heir {
@@ -210,11 +209,16 @@ impl Master {
         for pid in waiting {
             let board = &self.estate.board;
             let recycling = self.children.recycling(|slot| board.has_only_tunnels(slot));
-            let may = policy::may_recycle(active, recycling, self.children.free_slots());
+            let may = policy::may_recycle(active, recycling, self.room());
             if !may || !self.fork(Some(pid), now) {
                 break;
             }
         }
+    }
+
+    /// Slots that children of the current generation may have.
+    fn room(&self) -> u32 {
+        self.children.free_slots(self.estate.board.slots(false))
     }
 
     /// Forks one child of the current generation into the lowest free slot. `false` if that cannot be: there is none,
@@ -229,7 +233,8 @@ impl Master {
     }
 
     fn fork_of(&mut self, next: bool, heir_of: Option<ChildPid>, now: Moment) -> bool {
-        let Some(slot) = self.children.free_slot() else { return false };
+        let slots = self.estate.board.slots(next);
+        let Some(slot) = self.children.free_slot(slots) else { return false };
         let tick = now.tick();
         let generation =
             if next { self.reload.as_ref().and_then(Reload::next) } else { Some(&self.generation) };

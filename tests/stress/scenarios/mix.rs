@@ -28,9 +28,6 @@ pub fn play(case: Case<'_>) -> Played {
     rig.daemon.tolerate("NoSuchDirective");
     // The one that is sent away may be of a generation that is only just coming up.
     rig.daemon.tolerate("the new generation does not come up: child");
-    // While a larger scoreboard comes, its children may have taken all slots that the old one knows, too: an heir
-    // waits then, and is forked by the generation to come.
-    rig.daemon.tolerate("the scoreboard has no slot");
     let crowd = Crowd::start(rig.address());
     let mut random = Random(case.options.seed);
     let (begun, span) = (Instant::now(), Duration::from_secs(case.options.seconds().into()));

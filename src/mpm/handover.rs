@@ -145,14 +145,16 @@ impl Child {
 /// What a leader does between two polls: tells connections that it is time to go, takes back those that nobody took.
 pub(super) fn lead(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     let Some(over) = &child.hand_over else { return };
-    let go = over.go_over.swap(0, Ordering::Relaxed);
-    if go > 0 {
+    // Every turn of the poll comes by here: a look costs less than a swap.
+    if over.go_over.load(Ordering::Relaxed) > 0 {
+        let go = over.go_over.swap(0, Ordering::Relaxed);
         super::event::listen_no_more(child, event, now, ready);
         for who in event.rows.first_unread(go as usize) {
             super::event::post(event, who, News::GO_OVER, ready);
         }
     }
-    if over.retry.swap(false, Ordering::Acquire)
+    if over.retry.load(Ordering::Relaxed)
+        && over.retry.swap(false, Ordering::Acquire)
         && let Some(first) = over.again_from.load(Ordering::Relaxed).checked_sub(1)
     {
         let (batch, next) = event.table.some(first, BATCH);

@@ -149,7 +149,7 @@ impl Child {
                     self.lead.push(who.index);
                 }
             }
-            Freed::First | Freed::Free => {
+            Freed::Free => {
                 self.perhaps_open();
             }
         }

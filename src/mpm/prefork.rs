@@ -99,7 +99,8 @@ pub fn run(child: &'static Child) -> ChildExit {
 }
 
 fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
-    let now = child.now();
+    // Not the turn's: this thread may have slept since, and a client's time begins now.
+    let now = child.read_clock();
     match child.doors.accept(place, now.tick()) {
         Came::Client(newcomer) => {
             let writer = child.block.worker(ROW);

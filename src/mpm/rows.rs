@@ -27,9 +27,7 @@ struct Inner {
 /// What came of giving a row back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Freed {
-    /// It is free, and it is the only free one: the child was full until now.
-    First,
-    /// It is free, as others are.
+    /// It is free.
     Free,
     /// It went to a connection that waited; if `queue`, the caller puts that one into the run queue.
     Granted {
@@ -97,7 +95,7 @@ impl Rows {
         let busy = self.busy.load(Ordering::Relaxed).saturating_sub(1);
         self.busy.store(busy, Ordering::Relaxed);
         show(busy);
-        if busy + 1 == self.total { Freed::First } else { Freed::Free }
+        Freed::Free
     }
 
     /// A connection that waited goes away. After this no row can be granted to it.
@@ -137,7 +135,7 @@ mod tests {
         assert_eq!(rows.give(row, &table, |_| {}), Freed::Granted { who: whos[1], queue: true });
         assert_eq!(table.take_grant(whos[1].index), Some(row.0));
         rows.leave_line(whos[2]);
-        assert_eq!(rows.give(row, &table, |_| {}), Freed::First);
+        assert_eq!(rows.give(row, &table, |_| {}), Freed::Free);
         assert_eq!(rows.busy(), 0);
     }
 }

@@ -132,7 +132,8 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
 }
 
 fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn> {
-    let now = child.now();
+    // Not the turn's: this thread may have slept since, and a client's time begins now.
+    let now = child.read_clock();
     let _expecting = child.expecting();
     match child.doors.accept(place, now.tick()) {
         Came::Client(newcomer) => {

@@ -1,7 +1,7 @@
 //! The parent: moves processes; one thread; reads nothing off the network.
 //!
 //! [`start`] opens what can be opened and becomes the master; [`supervisor`] is its loop, `upkeep` what it does
-//! in each turn, [`reload`] how one generation takes the place of another; `upgrade` and `succession` are the two
+//! in each turn, `stop` how it ends, [`reload`] how one generation takes the place of another; `upgrade` and `succession` are the two
 //! sides of one master taking the place of another. Decided apart, as functions of numbers: [`policy`], [`pulse`],
 //! [`shutdown`], [`deaths`], [`backoff`], [`shortage`]. [`control`] is the other side: `-k stop`.
 
@@ -30,6 +30,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod spawn;
 pub mod start;
+mod stop;
 mod succession;
 pub mod supervisor;
 mod tell;

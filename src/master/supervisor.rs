@@ -17,20 +17,20 @@ use crate::master::detach::Report;
 use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation, Retired};
 use crate::master::heritage::Predecessor;
-use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::pidfile::PidFile;
 use crate::master::pulse::Pulse;
 use crate::master::reload::Reload;
 use crate::master::shortage::Shortage;
-use crate::master::shutdown::{Ladder, Rung};
+use crate::master::shutdown::Rung;
 use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
+use crate::master::stop::Stop;
 use crate::master::upgrade::{Successor, Upgrade};
-use crate::mpm::orders::{Heard, Order, Word};
+use crate::mpm::orders::{Heard, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
-use crate::sys::signal::{Signal, SignalPipe};
+use crate::sys::signal::SignalPipe;
 use crate::sys::time;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -76,13 +76,6 @@ pub(super) enum Phase {
     Serving,
 }
 
-/// A stop under way.
-#[derive(Debug)]
-pub(super) struct Stop {
-    pub(super) ladder: Ladder,
-    pub(super) begun: Tick,
-}
-
 /// The master.
 #[derive(Debug)]
 pub struct Master {
@@ -116,7 +109,7 @@ pub struct Master {
     pub(super) phase: Phase,
     pub(super) stop: Option<Stop>,
     pub(super) pid_file: Option<PidFile>,
-    report: Report,
+    pub(super) report: Report,
     /// Why the start has failed.
     pub(super) failure: Option<StartError>,
     /// Whether a child had more to say than was heard.
@@ -446,133 +439,6 @@ impl Master {
         );
         self.children.insert(slot, child);
         registered
-    }
-
-    /// Begins to stop, or hastens a stop under way.
-    fn begin_stop(&mut self, signal: Signal, graceful: bool, now: Tick) {
-        let name = signal.as_str();
-        if let Some(stop) = &mut self.stop {
-            if stop.ladder.hasten(now) {
-                let cut = self.what_is_cut();
-                notice(&self.estate.log, &format!("caught {name}, stopping now{cut}"));
-                self.insist();
-            }
-            return;
-        }
-        // One that is all but the master is the master.
-        self.succeed();
-        self.call_off_reload(now);
-        self.call_off_upgrade(now);
-        if self.successor.is_none() && self.predecessor.is_none() {
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        }
-        let is_starting = matches!(self.phase, Phase::Starting { .. } | Phase::Following);
-        if is_starting
-            || self.predecessor.is_some()
-            || (self.phase == Phase::Gathering && self.report.is_awaited())
-        {
-            self.fail(StartError::CalledOff { signal: name }, now);
-        } else if graceful {
-            let timeout = self.generation.config.graceful_shutdown_timeout;
-            let busy = self.children.count(|child| child.stage != Stage::Killed);
-            let within = generation::within(timeout);
-            let plural = if busy == 1 { "" } else { "ren" };
-            let line =
-                format!("caught {name}, stopping gracefully: {busy} child{plural} may finish {within}");
-            notice(&self.estate.log, &line);
-            if let Some(listeners) = &self.generation.listeners {
-                listeners.deafen();
-            }
-            self.stop = Some(Stop { ladder: Ladder::graceful(now, timeout), begun: now });
-        } else {
-            let cut = self.what_is_cut();
-            notice(&self.estate.log, &format!("caught {name}, stopping now{cut}"));
-            self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
-            self.insist();
-        }
-    }
-
-    /// For a line about a stop that waits for nobody: the requests under way, by the scoreboard.
-    fn what_is_cut(&self) -> String {
-        let busy = |(slot, _)| self.estate.board.busy(slot);
-        match self.children.iter().map(busy).fold(0, u32::saturating_add) {
-            0 => String::new(),
-            1 => "; 1 request under way is cut".to_owned(),
-            count => format!("; {count} requests under way are cut"),
-        }
-    }
-
-    /// The start has failed: whoever waits hears why, and what there is of it stops.
-    pub(super) fn fail(&mut self, failure: StartError, now: Tick) {
-        if self.failure.is_none() {
-            let called_off = self.is_called_off(&failure);
-            self.failure = Some(failure);
-            if called_off {
-                return;
-            }
-            self.stop = Some(Stop { ladder: Ladder::hard(now), begun: now });
-            self.insist();
-        }
-    }
-
-    /// Goes down the ladder as far as it is time to.
-    pub(super) fn step_down(&mut self, now: Tick) {
-        let Some(stop) = &mut self.stop else { return };
-        if stop.ladder.rung() == Rung::Ask && stop.ladder.next() <= now {
-            let queued = self.generation.listeners.as_ref().is_some_and(Listeners::has_queued);
-            if queued && stop.ladder.keep_open(stop.begun, now) {
-                return;
-            }
-        }
-        match stop.ladder.step(now) {
-            Some(Rung::Ask) => {
-                let grace = self.generation.grace_within(stop.ladder.left(now));
-                self.disinherit(self.heir(Why::Stop), grace);
-                for slot in self.slots(Child::is_active) {
-                    self.drain(slot, Why::Stop, now);
-                }
-            }
-            Some(Rung::Shut) => self.shut_listeners(),
-            Some(Rung::Insist) => {
-                let count = self.children.count(|_| true);
-                let plural = if count == 1 { "child has" } else { "children have" };
-                warn!(self.estate.log, "{count} {plural} not finished in time, stopping now");
-                self.insist();
-            }
-            Some(Rung::Kill) => {
-                for slot in self.slots(|child| child.stage != Stage::Killed) {
-                    self.give_up_on(slot, "it does not stop", now);
-                }
-            }
-            Some(Rung::GiveUp) => {
-                error!(
-                    self.estate.log,
-                    "{} children cannot even be killed; leaving them",
-                    self.children.count(|_| true)
-                );
-            }
-            Some(Rung::Close) | None => {}
-        }
-    }
-
-    /// Orders every child to leave at once.
-    fn insist(&mut self) {
-        self.shut_listeners();
-        for slot in self.slots(|child| !matches!(child.stage, Stage::Stopping | Stage::Killed)) {
-            self.order(slot, Order::Stop);
-            if let Some(child) = self.children.get_mut(slot) {
-                child.stage = Stage::Stopping;
-            }
-        }
-    }
-
-    fn shut_listeners(&mut self) {
-        if let Some(listeners) = self.generation.listeners.take() {
-            listeners.shut();
-        }
-        for retired in &mut self.retired {
-            std::mem::take(&mut retired.vanished).shut();
-        }
     }
 
     /// A child of this generation is to be replaced. Nobody replaces those of a generation that leaves, or that is

@@ -7,23 +7,23 @@
 use crate::clock::Moment;
 use crate::ids::{Generation, SlotIndex};
 use crate::scoreboard::file;
-use crate::scoreboard::histogram::BUCKETS;
 pub use crate::scoreboard::layout::Shape;
 use crate::scoreboard::layout::{
     BYTE_ORDER, BackendCounters, BackendEntry, BlockPlaces, FLAG_EXTENDED, FLAG_TAIL, Header, LAYOUT_VERSION,
-    LatencyCounts, MAGIC, Places, ProcessRow, SlotEntry, Totals, URL_BYTES, WorkerRow,
+    MAGIC, Places, ProcessRow, SlotEntry, Totals, URL_BYTES, WorkerRow,
 };
 use crate::scoreboard::row::ChildBlock;
-use crate::scoreboard::snapshot::{MAX_COUNT, Snapshot, SnapshotError, Worker};
+use crate::scoreboard::slot::Slot;
+use crate::scoreboard::snapshot::{Snapshot, SnapshotError, Worker};
 use crate::scoreboard::state::Stage;
-use crate::scoreboard::words::{clear, store_bytes, write_under};
+use crate::scoreboard::sums::{add, drain, drain_all, drain_backend};
+use crate::scoreboard::words::{store_bytes, write_under};
 use crate::scoreboard::{life, read};
 use crate::sys::shm::{self, SharedMap};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -156,27 +156,6 @@ pub enum Ending {
     Fault,
 }
 
-/// All that a board has counted at one moment, in an order of its own; see [`Board::sums`].
-#[derive(Clone, Debug, Default)]
-pub struct Sums(Vec<u64>);
-
-/// Counters of a backend beside its histogram.
-const BACKEND_COUNTERS: usize = 7;
-
-/// The master's private knowledge of one slot.
-struct Slot {
-    process: &'static ProcessRow,
-    workers: &'static [WorkerRow],
-    latency: &'static LatencyCounts,
-    backends: &'static [BackendCounters],
-    /// The block's place in the mapping and the file.
-    range: Range<usize>,
-    /// Whether the file system has set room aside for the block.
-    reserved: bool,
-    /// Threads of the child that has it.
-    lent: Option<u32>,
-}
-
 /// The scoreboard, as the master has it.
 pub struct Board {
     /// Not for children, where nobody may grow or rewrite the file.
@@ -187,9 +166,9 @@ pub struct Board {
     header: &'static Header,
     slot_table: &'static [SlotEntry],
     backend_table: &'static [BackendEntry],
-    totals: &'static Totals,
-    backend_totals: &'static [BackendCounters],
-    slots: Vec<Slot>,
+    pub(super) totals: &'static Totals,
+    pub(super) backend_totals: &'static [BackendCounters],
+    pub(super) slots: Vec<Slot>,
     /// Urls that have a row, by row.
     urls: Vec<String>,
     /// The current generation's backends to rows.
@@ -611,72 +590,6 @@ impl Board {
         });
     }
 
-    /// Everything that has been counted here, by children that are gone and those that live.
-    #[must_use]
-    pub fn sums(&self) -> Sums {
-        let mut sums = Sums(self.all_totals().map(|total| total.load(Relaxed)).collect());
-        for slot in self.slots.iter().filter(|slot| slot.lent.is_some()) {
-            let rows = || slot.workers.iter();
-            let of = |field: fn(&WorkerRow) -> &AtomicU64| {
-                rows().map(|row| clamped(field(row))).fold(0, u64::saturating_add)
-            };
-            let scalars = [
-                of(|row| &row.requests),
-                of(|row| &row.bytes_in),
-                of(|row| &row.bytes_out),
-                of(|row| &row.duration),
-                clamped(&slot.process.connections.accepted),
-                clamped(&slot.process.panics),
-                0,
-                0,
-                0,
-                clamped(&slot.process.connections.handed_over),
-                clamped(&slot.process.connections.taken_over),
-            ];
-            let backends = slot.backends.iter().flat_map(counted_by_backend).map(clamped);
-            let live = scalars.into_iter().chain(slot.latency.counts.iter().map(clamped)).chain(backends);
-            for (sum, live) in sums.0.iter_mut().zip(live) {
-                *sum = sum.saturating_add(live);
-            }
-        }
-        sums
-    }
-
-    /// Adds what another board of at most as many backends has counted, as far as that goes beyond `credited`.
-    pub fn credit(&self, sums: &Sums, credited: Option<&Sums>) {
-        write_under(&self.totals.sequence, || {
-            let before = credited.map_or(&[][..], |credited| &credited.0).iter().chain(std::iter::repeat(&0));
-            let news = sums.0.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
-            // The last row is for backends that have none of their own, however many rows there are.
-            let totals: Vec<&AtomicU64> = self.all_totals().collect();
-            let last_row = sums.0.len() - BACKEND_COUNTERS - BUCKETS;
-            let further = totals.len() - sums.0.len();
-            for (index, news) in news.enumerate() {
-                let place = if index < last_row { index } else { index + further };
-                add(totals[place], news);
-            }
-        });
-    }
-
-    fn all_totals(&self) -> impl Iterator<Item = &AtomicU64> {
-        let totals = self.totals;
-        let scalars = [
-            &totals.requests,
-            &totals.bytes_in,
-            &totals.bytes_out,
-            &totals.duration,
-            &totals.accepted,
-            &totals.panics,
-            &totals.children_started,
-            &totals.children_ended,
-            &totals.children_failed,
-            &totals.handed_over,
-            &totals.taken_over,
-        ];
-        let backends = self.backend_totals.iter().flat_map(counted_by_backend);
-        scalars.into_iter().chain(&totals.latency.counts).chain(backends)
-    }
-
     /// Worker rows that the child in `slot` says it holds, at most the threads it has; 0 for a free slot.
     #[must_use]
     pub fn busy(&self, slot: SlotIndex) -> u32 {
@@ -728,134 +641,6 @@ impl Board {
     }
 }
 
-impl Slot {
-    fn cut(block: &'static mut [u8], start: usize, shape: &Shape) -> Self {
-        let places = BlockPlaces::of(shape.thread_limit, shape.backend_rows);
-        let range = start..start + block.len();
-        let (process, rest) = block.split_at_mut(places.workers as usize);
-        let (workers, rest) = rest.split_at_mut((places.latency - places.workers) as usize);
-        let (latency, rest) = rest.split_at_mut((places.backends - places.latency) as usize);
-        let (backends, _) = rest.split_at_mut((places.end - places.backends) as usize);
-        Self {
-            process: one(process),
-            workers: many(workers),
-            latency: one(latency),
-            backends: many(backends),
-            range,
-            reserved: false,
-            lent: None,
-        }
-    }
-
-    /// Makes the block as if nobody had ever had it.
-    fn wipe(&self) {
-        let process = self.process;
-        for field in [&process.pid, &process.generation, &process.threads, &process.flags, &process.stage] {
-            field.store(0, Relaxed);
-        }
-        clear([&process.mpm, &process.started, &process.ended, &process.panics]);
-        clear(&process.reserved);
-        self.clear_gauges();
-        for row in self.workers {
-            row.state.store(0, Relaxed);
-            row.reserved.iter().for_each(|byte| byte.store(0, Relaxed));
-            for field in [&row.tid, &row.sequence, &row.backend] {
-                field.store(0, Relaxed);
-            }
-            clear([&row.requests, &row.bytes_in, &row.bytes_out, &row.duration, &row.ended, &row.last]);
-            clear([&row.started, &row.lengths, &row.client_family, &row.protocol]);
-            clear(row.client_address.iter().chain(&row.host).chain(&row.line));
-        }
-        clear(&self.latency.counts);
-        for backend in self.backends {
-            for counter in backend_counters(backend) {
-                clear([counter]);
-            }
-            clear(&backend.latency.counts);
-        }
-    }
-
-    /// What remains of a child that has ended: no pid, no gauge, dead rows with their last strings.
-    fn rest(&self, now: Moment) {
-        self.process.pid.store(0, Relaxed);
-        self.process.stage.store(Stage::Free as u32, Relaxed);
-        self.process.ended.store(now.0, Relaxed);
-        self.clear_gauges();
-        for row in self.workers {
-            row.state.store(0, Relaxed);
-        }
-    }
-
-    fn clear_gauges(&self) {
-        let process = self.process;
-        let counts = &process.connections;
-        for gauge in [
-            &process.busy,
-            &counts.total,
-            &counts.keep_alive,
-            &counts.wait_io,
-            &counts.writing,
-            &counts.closing,
-            &counts.tunnels,
-        ] {
-            gauge.store(0, Relaxed);
-        }
-        clear([&counts.accepted, &counts.handed_over, &counts.taken_over]);
-        for backend in self.backends {
-            backend.busy.store(0, Relaxed);
-        }
-    }
-}
-
-/// The counters of a backend in the order of the layout.
-fn backend_counters(counters: &BackendCounters) -> [&AtomicU64; BACKEND_COUNTERS] {
-    [
-        &counters.requests,
-        &counters.failures,
-        &counters.connects,
-        &counters.reused,
-        &counters.bytes_out,
-        &counters.bytes_in,
-        &counters.duration,
-    ]
-}
-
-fn counted_by_backend(counters: &BackendCounters) -> impl Iterator<Item = &AtomicU64> {
-    backend_counters(counters).into_iter().chain(&counters.latency.counts)
-}
-
-/// A child's count. It may be anything; sums stay where readers believe them.
-fn clamped(counter: &AtomicU64) -> u64 {
-    counter.load(Relaxed).min(MAX_COUNT)
-}
-
-fn drain_backend(from: &BackendCounters, to: &BackendCounters) {
-    for (from, to) in backend_counters(from).into_iter().zip(backend_counters(to)) {
-        drain(from, to);
-    }
-    drain_all(&from.latency.counts, &to.latency.counts);
-}
-
-fn drain_all(from: &[AtomicU64], to: &[AtomicU64]) {
-    for (from, to) in from.iter().zip(to) {
-        drain(from, to);
-    }
-}
-
-/// Moves a child's count to the totals. It may be anything; the sum stays where readers believe it.
-fn drain(from: &AtomicU64, to: &AtomicU64) {
-    let count = from.load(Relaxed);
-    if count != 0 {
-        from.store(0, Relaxed);
-        add(to, count.min(MAX_COUNT));
-    }
-}
-
-/// Adds to a counter of the master's.
-fn add(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Relaxed).saturating_add(by), Relaxed);
-}
-
 fn set_text(length: &AtomicU32, words: &[AtomicU64], text: &[u8]) {
     let stored = store_bytes(words, text);
     length.store(u32::try_from(stored).unwrap_or(0), Relaxed);
@@ -868,11 +653,13 @@ fn word(name: &str) -> u64 {
     word.into_inner()
 }
 
-fn one<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(bytes: &'static mut [u8]) -> &'static T {
+pub(super) fn one<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(
+    bytes: &'static mut [u8],
+) -> &'static T {
     T::mut_from_bytes(bytes).expect("Places puts every structure on its border and gives it its size")
 }
 
-fn many<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(
+pub(super) fn many<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(
     bytes: &'static mut [u8],
 ) -> &'static [T] {
     <[T]>::mut_from_bytes(bytes).expect("Places puts every table on its border and gives it whole rows")

@@ -17,8 +17,10 @@ pub mod layout;
 pub mod life;
 mod read;
 pub mod row;
+mod slot;
 pub mod snapshot;
 pub mod state;
+pub mod sums;
 #[cfg(test)]
 pub(crate) mod tests;
 mod words;

@@ -8,17 +8,17 @@
 // A program that measures has no clock handed in.
 #![allow(clippy::disallowed_methods)]
 
-use mio::net::{TcpListener, TcpStream};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+mod serve;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Token};
+use serve::{LISTENER, STDIN};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
 /// The largest body that is asked for.
 const MOST: usize = 16 << 20;
-const LISTENER: Token = Token(usize::MAX - 1);
-const STDIN: Token = Token(usize::MAX - 2);
 
 struct Conn {
     stream: TcpStream,
@@ -145,17 +145,7 @@ impl Conn {
 }
 
 fn main() -> io::Result<()> {
-    let mut listener = {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-        socket.listen(4096)?;
-        socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket.into())
-    };
-    println!("{}", listener.local_addr()?);
-    let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    poll.registry().register(&mut SourceFd(&0), STDIN, Interest::READABLE)?;
+    let (mut poll, listener) = serve::begin()?;
     let fill = vec![b'x'; MOST];
     let mut input = vec![0; 256 * 1024];
     let mut events = Events::with_capacity(1024);

@@ -5,13 +5,13 @@
 //! edge-triggered poll, as a child of ours under event with one client at a time: no proxy that reads what it
 //! passes on can do with less, so the distance from here is the price of being one.
 
-use mio::net::{TcpListener, TcpStream};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+mod serve;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Token};
+use serve::{LISTENER, STDIN};
 use std::io::{self, ErrorKind, Read, Write};
 
-const LISTENER: Token = Token(usize::MAX - 1);
-const STDIN: Token = Token(usize::MAX - 2);
 /// As much as the daemon reads at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -65,17 +65,7 @@ fn main() -> io::Result<()> {
         .nth(1)
         .and_then(|word| word.parse().ok())
         .ok_or_else(|| io::Error::other("usage: bench-relay ADDRESS"))?;
-    let mut listener = {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-        socket.listen(4096)?;
-        socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket.into())
-    };
-    println!("{}", listener.local_addr()?);
-    let mut poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    poll.registry().register(&mut SourceFd(&0), STDIN, Interest::READABLE)?;
+    let (mut poll, listener) = serve::begin()?;
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; BUFFER];
     let mut pairs: Vec<Option<Pair>> = Vec::new();

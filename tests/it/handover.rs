@@ -87,8 +87,7 @@ fn more_connections_than_the_socket_holds_at_once_move_all() {
 fn a_request_under_way_ends_where_it_began_and_then_its_connection_moves() {
     let (old, new) = (Backend::named("old"), Backend::named("new"));
     let daemon = Daemon::at(Home::new(), &event("", &old));
-    let mut client = daemon.connect();
-    client.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut client = daemon.ask("/hold");
     old.wait_for_now(1);
     let before = daemon.children();
     daemon.home().write_whole(&event("", &new));
@@ -173,8 +172,7 @@ fn nothing_is_handed_to_another_mpm() {
 fn a_generation_that_leaves_already_hears_that_nobody_takes_over_any_more() {
     let backend = Backend::start();
     let daemon = Daemon::at(Home::new(), &event("LogLevel debug", &backend));
-    let mut client = daemon.connect();
-    client.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
+    let mut client = daemon.ask("/hold");
     backend.wait_for_now(1);
     reload(&daemon);
     let prefork = format!("MPM prefork\nLogLevel debug\nProxyPass / {}/", backend.url());

@@ -3,23 +3,10 @@
 //! Each want is told once when it begins and once when it is over, and costs no loop.
 
 use crate::support::load::all_served;
-use crate::support::processes::{self, limit};
+use crate::support::processes::{self, limit, send};
 use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, at_once, holds_for, is_root, wait_until};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
-
-fn send(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("it is there");
-}
-
-/// A GET whose answer is read later.
-#[track_caller]
-fn ask(daemon: &Daemon, target: &str) -> Client {
-    let mut client = daemon.connect();
-    client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
-    client
-}
 
 /// Threads of the daemon, its master's one included.
 fn threads(daemon: &Daemon) -> u64 {
@@ -119,7 +106,7 @@ under_each_mpm! {
             &format!("ChildStallTimeout 4\nExtendedStatus On\nProxyPass / {}/", backend.url()),
         );
         daemon.tolerate("child");
-        let mut held = ask(&daemon, "/hold/the-stopped");
+        let mut held = daemon.ask("/hold/the-stopped");
         backend.wait_for_now(1);
         let pid = daemon.child_of(&held);
         send(pid, Signal::SIGSTOP);
@@ -143,7 +130,7 @@ under_each_mpm! {
     fn a_child_that_goes_on_in_time_is_not_killed(mpm) {
         let backend = Backend::start();
         let daemon = Daemon::under(mpm, &format!("ChildStallTimeout 12\nProxyPass / {}/", backend.url()));
-        let mut held = ask(&daemon, "/hold");
+        let mut held = daemon.ask("/hold");
         backend.wait_for_now(1);
         let children = daemon.children();
         let pid = daemon.child_of(&held);
@@ -164,7 +151,7 @@ under_each_mpm! {
     fn a_stopped_master_holds_nothing_against_its_children(mpm) {
         let backend = Backend::start();
         let daemon = Daemon::under(mpm, &format!("ChildStallTimeout 3\nProxyPass / {}/", backend.url()));
-        let mut held = ask(&daemon, "/hold");
+        let mut held = daemon.ask("/hold");
         backend.wait_for_now(1);
         let children = daemon.children();
         // The master alone, then all of them, as when a container is paused: each time for longer than the time-out.

@@ -302,6 +302,15 @@ fn a_program_that_cannot_follow_changes_nothing() {
     assert_eq!(daemon.get("/").status, 200);
 }
 
+/// A script that waits until the test has made the second file, and says so by making the first; then it is an ostler.
+fn hesitant(here: &Path, go: &Path) -> String {
+    format!(
+        "touch '{}'; until test -e '{}'; do sleep 0.02; done; exec '{}' \"$@\"",
+        here.display(),
+        go.display(),
+        env!("CARGO_BIN_EXE_ostler")
+    )
+}
 #[test]
 fn an_old_master_that_dies_meanwhile_is_followed_all_the_same() {
     let backend = Backend::start();
@@ -312,13 +321,7 @@ fn an_old_master_that_dies_meanwhile_is_followed_all_the_same() {
     let mut daemon = Daemon::by(command, home, &text);
     let address = daemon.address();
     // The new program waits for the test before it becomes an ostler.
-    let script = format!(
-        "touch '{}'; until test -e '{}'; do sleep 0.02; done; exec '{}' \"$@\"",
-        here.display(),
-        go.display(),
-        env!("CARGO_BIN_EXE_ostler")
-    );
-    replace(&program, &script);
+    replace(&program, &hesitant(&here, &go));
     let crowd = Crowd::start(address);
     daemon.signal(Signal::SIGUSR2);
     wait_until("the new program", || here.exists().then_some(()));
@@ -332,16 +335,6 @@ fn an_old_master_that_dies_meanwhile_is_followed_all_the_same() {
     crowd.finish();
     assert_eq!(daemon.get("/").status, 200);
     assert_eq!(order(&daemon, "status").code, Some(0));
-}
-
-/// A script that waits until the test has made the second file, and says so by making the first; then it is an ostler.
-fn hesitant(here: &Path, go: &Path) -> String {
-    format!(
-        "touch '{}'; until test -e '{}'; do sleep 0.02; done; exec '{}' \"$@\"",
-        here.display(),
-        go.display(),
-        env!("CARGO_BIN_EXE_ostler")
-    )
 }
 
 #[test]

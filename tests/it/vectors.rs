@@ -24,6 +24,7 @@
 //! | 20 a scoreboard full of noise | [`a_scoreboard_full_of_noise_harms_nobody`], [`no_child_can_shorten_the_scoreboard`] |
 
 use crate::support::load::all_served;
+use crate::support::processes::send;
 use crate::support::{
     Backend, Client, Daemon, Home, Load, Mpm, at_once, is_root, ostler, processes, wait_until,
 };
@@ -37,18 +38,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-fn send(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("it is there");
-}
-
-/// A GET whose answer is read later.
-#[track_caller]
-fn ask(daemon: &Daemon, target: &str) -> Client {
-    let mut client = daemon.connect();
-    client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
-    client
-}
 
 #[test]
 fn a_reload_that_raises_server_limit_lets_the_pool_grow() {
@@ -202,7 +191,7 @@ under_each_mpm! {
             &format!("GracefulShutdownTimeout 5\nExtendedStatus On\nProxyPass / {}/", backend.url()),
         );
         daemon.tolerate("child");
-        let mut held = ask(&daemon, "/hold/by-the-stopped");
+        let mut held = daemon.ask("/hold/by-the-stopped");
         backend.wait_for_now(1);
         let pid = daemon.child_of(&held);
         send(pid, Signal::SIGSTOP);
@@ -221,7 +210,7 @@ under_each_mpm! {
         let mut daemon = Daemon::under(mpm, &format!("KeepAliveTimeout 20\nProxyPass / {}/", backend.url()));
         let mut kept = daemon.connect();
         assert!(!kept.get("/").expect("an answer").closes());
-        let mut held = ask(&daemon, "/hold");
+        let mut held = daemon.ask("/hold");
         backend.wait_for_now(1);
         let (address, children) = (daemon.address(), daemon.children());
         let config = daemon.home().read("ostler.conf").replace("127.0.0.1:0", &address.to_string());
@@ -466,7 +455,7 @@ under_each_mpm! {
         }
         assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
         // A graceful stop under noise, with a request under way.
-        let mut held = ask(&daemon, "/hold");
+        let mut held = daemon.ask("/hold");
         backend.wait_for_now(1);
         let (_, noise) = noises(bystander.pid(), 8192).swap_remove(3);
         let noise = Noise::start(&board, noise);

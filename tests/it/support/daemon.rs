@@ -315,6 +315,14 @@ impl Daemon {
         wait_until(&format!("{count} children"), || Some(self.children()).filter(|pids| pids.len() == count))
     }
 
+    /// A client that has asked for `target` and reads the answer later.
+    #[track_caller]
+    pub fn ask(&self, target: &str) -> Client {
+        let mut client = self.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        client
+    }
+
     /// The child that holds this client's connection.
     #[track_caller]
     pub fn child_of(&self, client: &Client) -> i32 {

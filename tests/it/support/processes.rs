@@ -2,6 +2,8 @@
 //!
 //! Reads /proc only, so it does not depend on what the daemon says of itself.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::SocketAddr;
@@ -40,6 +42,12 @@ pub fn all() -> Vec<Process> {
 /// Whether `pid` runs (a zombie does not).
 pub fn is_alive(pid: i32) -> bool {
     look(pid).is_some_and(|process| process.state != 'Z')
+}
+
+/// Sends `signal` to a process that is there.
+#[track_caller]
+pub fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("it is there");
 }
 
 /// The living children of `parent` that run the same program: not a log program, not a zombie.

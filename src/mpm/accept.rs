@@ -246,10 +246,7 @@ impl Doors {
             }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
-                    let news = inner.short.replace(now).is_none();
-                    self.stop(&mut inner);
-                    self.suspend(&mut inner, now);
-                    Came::Shortage(error, news)
+                    self.shortage(&mut inner, error, now)
                 }
                 // A client that has gone again, a network that failed: the next one is another matter.
                 _ => Came::Nobody,
@@ -264,7 +261,9 @@ impl Doors {
         let passed = match passing::receive(handed.as_fd(), &mut bytes) {
             Ok(passed) => passed,
             // Nothing there: a sibling was faster.
-            Err(_) => return Came::Nobody,
+            Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Came::Nobody,
+            // A message that stays there would be seen again at once.
+            Err(fault) => return self.shortage(inner, fault, now),
         };
         if inner.to_the_end(handed.as_fd(), self.handed_place()).is_err() {
             self.stop(inner);
@@ -277,14 +276,17 @@ impl Doors {
                 let (peer, local) = (passage.peer, passage.listener);
                 Came::Client(Newcomer { fd, peer, local, place, relieved: false, passage: Some(passage) })
             }
-            (None, Some(_)) => {
-                let news = inner.short.replace(now).is_none();
-                self.stop(inner);
-                self.suspend(inner, now);
-                Came::Shortage(Errno::EMFILE.into(), news)
-            }
+            (None, Some(_)) => self.shortage(inner, Errno::EMFILE.into(), now),
             (_, None) => Came::Nonsense,
         }
+    }
+
+    /// Watches nothing for a while, since nothing can be taken.
+    fn shortage(&self, inner: &mut Inner, fault: io::Error, now: Tick) -> Came {
+        let news = inner.short.replace(now).is_none();
+        self.stop(inner);
+        self.suspend(inner, now);
+        Came::Shortage(fault, news)
     }
 
     fn suspend(&self, inner: &mut Inner, now: Tick) {

@@ -102,6 +102,7 @@ struct Server {
     runtime_dir: Option<PathBuf>,
     pid_file: Option<FileChoice>,
     scoreboard_file: Option<FileChoice>,
+    scoreboard_at: Option<Span>,
     user: Option<String>,
     group: Option<String>,
     graceful_shutdown_timeout: Duration,
@@ -358,7 +359,10 @@ impl Checker<'_> {
             }
             Key::DefaultRuntimeDir => self.server.runtime_dir = Some(self.root.join(&word.text)),
             Key::PidFile => self.server.pid_file = self.file_choice(word),
-            Key::ScoreBoardFile => self.server.scoreboard_file = self.file_choice(word),
+            Key::ScoreBoardFile => {
+                self.server.scoreboard_file = self.file_choice(word);
+                self.server.scoreboard_at = Some(word.span);
+            }
             Key::User => set!(user, |word| values::identity(word).map(Some)),
             Key::Group => set!(group, |word| values::identity(word).map(Some)),
             Key::GracefulShutdownTimeout => set!(graceful_shutdown_timeout, values::duration),
@@ -536,12 +540,27 @@ impl Checker<'_> {
                 run_dir.as_ref().map(|dir| self.root.join(dir).components().collect::<PathBuf>().join(name))
             }
         };
+        let pid_file = place(&server.pid_file, "ostler.pid");
+        let scoreboard_file = place(&server.scoreboard_file, "ostler.scoreboard");
+        if let (Some(path), Some(at)) = (&scoreboard_file, server.scoreboard_at) {
+            let is_log = |target: &LogTarget| matches!(target, LogTarget::File(log) if log == path);
+            let other = if pid_file.as_ref() == Some(path) {
+                Some("the PidFile")
+            } else {
+                self.targets.iter().any(is_log).then_some("a log")
+            };
+            if let Some(other) = other {
+                self.report
+                    .fault(at, format!("this is {other}, too, which would lose its name"))
+                    .hint("give the scoreboard a file of its own");
+            }
+        }
         let forever = |time: Duration| Some(time).filter(|time| !time.is_zero());
         Config {
             mpm: self.mpm,
             limits,
-            pid_file: place(&server.pid_file, "ostler.pid"),
-            scoreboard_file: place(&server.scoreboard_file, "ostler.scoreboard"),
+            pid_file,
+            scoreboard_file,
             server_root: self.root,
             user: server.user,
             group: server.group,

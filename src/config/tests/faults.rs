@@ -194,3 +194,16 @@ fn words_of_the_file_are_shown_with_nothing_that_a_terminal_obeys() {
     }
     assert_eq!(faults("</Fil\u{7}es>\n")[0], "1:1: </Fil\\u{7}es> closes nothing");
 }
+
+#[test]
+fn the_scoreboard_has_a_file_of_its_own() {
+    for (line, want) in [
+        ("ErrorLog logs/a\nScoreBoardFile logs/a", "2:16: this is a log, too"),
+        ("CustomLog /var/x common\nScoreBoardFile /var/x", "2:16: this is a log, too"),
+        ("PidFile run/a\nScoreBoardFile run/a", "2:16: this is the PidFile, too"),
+    ] {
+        let all = faults(line);
+        assert!(all.len() == 1 && all[0].contains(want), "{line}: {all:?}");
+    }
+    assert_eq!(faults("ErrorLog logs/a\nScoreBoardFile logs/b\nPidFile none"), [""; 0]);
+}

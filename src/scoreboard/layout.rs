@@ -342,7 +342,7 @@ pub struct WorkerRow {
 pub struct BackendCounters {
     /// Requests sent to it, repeated ones counted again.
     pub requests: AtomicU64,
-    /// Of these, how many brought no response.
+    /// Attempts that brought no response, connects that failed included.
     pub failures: AtomicU64,
     /// Connections made.
     pub connects: AtomicU64,

@@ -356,9 +356,11 @@ fn backends(page: &mut Exposition, snapshot: &Snapshot) {
             "Requests sent to a backend, repeated ones counted again.",
             (|backend| backend.requests) as fn(&Backend) -> u64,
         ),
-        ("ostler_backend_failures_total", "Of these, how many brought no response.", |backend| {
-            backend.failures
-        }),
+        (
+            "ostler_backend_failures_total",
+            "Attempts that brought no response, connects that failed included.",
+            |backend| backend.failures,
+        ),
         ("ostler_backend_connects_total", "Connections made to a backend.", |backend| backend.connects),
         ("ostler_backend_reused_total", "Requests that went over a connection used before.", |backend| {
             backend.reused

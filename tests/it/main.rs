@@ -15,6 +15,7 @@ mod oracles;
 
 mod architecture;
 mod children;
+mod collectors;
 mod config;
 mod crowd;
 mod demo;

@@ -5,12 +5,16 @@
 
 use crate::support::daemon::run;
 use crate::support::load::all_served;
-use crate::support::{Backend, Client, Daemon, Failure, Mpm, Response, at_once, ostler, wait_until};
-use nix::sys::signal::Signal;
+use crate::support::{
+    Backend, Client, Daemon, Failure, Mpm, Response, at_once, ostler, processes, wait_until,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -112,14 +116,16 @@ fn found(places: &[&str]) -> Option<PathBuf> {
     program
 }
 
-/// A collector that runs until the test is over.
+/// A program of the field that runs until the test is over, in a process group of its own: httpd's prefork ends its
+/// whole group.
 struct Peer(Child);
 
 impl Peer {
     fn start(mut command: Command, output: &Path) -> Self {
         let output = File::create(output).expect("the directory is the test's own");
         let errors = output.try_clone().expect("a descriptor is free");
-        Self(command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().expect("it can be run"))
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+        Self(command.spawn().expect("it can be run"))
     }
 
     fn has_ended(&mut self) -> bool {
@@ -129,9 +135,10 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if !self.has_ended() {
-            crate::support::processes::send(self.0.id() as i32, Signal::SIGKILL);
-            let _ = self.0.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        for pid in processes::members(self.0.id() as i32) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
@@ -205,6 +212,65 @@ under_each_mpm! {
             format!("Sending={busy};"),
         ] {
             assert!(answer.stdout.contains(&part), "{part} in {}", answer.stdout);
+        }
+        watched.end();
+    }
+}
+
+/// The keys of a page, but for one that depends on whether the processor's clock has ticked.
+fn keys(page: &str) -> Vec<String> {
+    let keys = page.lines().filter_map(|line| line.split_once(':')).map(|(key, _)| key.to_owned());
+    keys.filter(|key| key != "CPULoad").collect()
+}
+
+under_each_mpm! {
+    fn our_keys_are_httpds_in_its_order(mpm) {
+        let Some(httpd) = found(&["apache2", "/usr/sbin/apache2"]) else { return };
+        let modules = format!("/usr/lib/apache2/modules/mod_mpm_{}.so", mpm.name());
+        if found(&[&modules]).is_none() {
+            return;
+        }
+        let watched = Watched::start(mpm);
+        let home = watched.daemon.home();
+        let place = home.path("");
+        let place = place.display();
+        // It cannot be asked for its port, so it is told one that was free a moment ago.
+        let free = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+        let address = free.local_addr().expect("it is bound");
+        drop(free);
+        let name = mpm.name();
+        let text = format!(
+            "ServerRoot \"{place}\"\nServerName httpd.test\nListen {address}\nPidFile \"{place}/httpd.pid\"\n\
+             ErrorLog \"{place}/httpd.log\"\nDefaultRuntimeDir \"{place}\"\nUser nobody\nGroup nogroup\n\
+             LoadModule mpm_{name}_module \"{modules}\"\nLoadModule status_module /usr/lib/apache2/modules/mod_status.so\n\
+             LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n\
+             <Location /server-status>\nSetHandler server-status\nRequire all granted\n</Location>\n"
+        );
+        let config = home.path("httpd.conf");
+        fs::write(&config, text).expect("the directory is the test's own");
+        let mut command = Command::new(httpd);
+        command.arg("-f").arg(&config).arg("-DFOREGROUND");
+        let output = home.path("httpd.output");
+        let mut peer = Peer::start(command, &output);
+        // Some keys need a second of life and a request.
+        let mut page_of = |address: std::net::SocketAddr| {
+            wait_until("a page with all its keys", || {
+                let said = || fs::read_to_string(&output).unwrap_or_default() + &home.read("httpd.log");
+                assert!(!peer.has_ended(), "httpd has ended: {}", said());
+                let answer = Client::try_connect(address).ok()?.get("/server-status?auto").ok()?;
+                Some(answer.text()).filter(|page| page.contains("DurationPerReq: ") && page.contains("ReqPerSec: "))
+            })
+        };
+        let (theirs, ours) = (page_of(address), page_of(watched.daemon.address()));
+        // Its children go when it does, if it is asked to.
+        let master: i32 = home.read("httpd.pid").trim().parse().expect("it has written its PidFile");
+        processes::send(master, Signal::SIGTERM);
+        wait_until("httpd's end", || peer.has_ended().then_some(()));
+        // Since 2.4.58 it tells of GracefulWorkers.
+        if keys(&theirs).iter().any(|key| key == "GracefulWorkers") {
+            assert_eq!(keys(&ours), keys(&theirs), "ours:\n{ours}\nhttpd's:\n{theirs}");
+        } else {
+            eprintln!("skipped, this httpd is too old to be compared with");
         }
         watched.end();
     }

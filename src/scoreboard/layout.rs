@@ -159,8 +159,12 @@ pub struct Header {
     pub listeners: [AtomicU64; 64],
     /// What the last reload said: the first fault of a refused one.
     pub reload_text: [AtomicU64; 64],
+    /// Children that live now, of whatever generation: slots of this file that are lent.
+    pub children: AtomicU32,
     /// Zero.
-    pub spare: [AtomicU64; 5],
+    pub reserved: AtomicU32,
+    /// Zero.
+    pub spare: [AtomicU64; 4],
 }
 
 /// One slot: where its block is. Written by the master.

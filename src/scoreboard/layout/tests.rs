@@ -90,6 +90,8 @@ fn the_man_page_tells_every_field_where_it_is() {
                 config_path,
                 listeners,
                 reload_text,
+                children,
+                reserved,
                 spare,
             }),
         ),

@@ -11,7 +11,7 @@ use crate::ids::{ChildPid, Generation, ListenerId};
 use crate::master::bequest::{Answer, Bequest, LONGEST, VARIABLE, Willed, Word};
 use crate::master::error::StartError;
 use crate::master::listeners::{Listener, Owner};
-use crate::mpm::orders::Heard;
+use crate::orders::Heard;
 use crate::sys::{environment, fd, socket};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};

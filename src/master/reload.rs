@@ -19,7 +19,7 @@ use crate::master::resolve::Descent;
 use crate::master::resolver::{self, Resolver};
 use crate::master::start::enough_descriptors;
 use crate::master::supervisor::{Master, Phase, RESOLVER, notice};
-use crate::mpm::orders::{Heir, Order};
+use crate::orders::{Heir, Order};
 use crate::scoreboard::board::{Birth, Board, Facts, ReloadOutcome, Shape};
 use crate::sys::process;
 use crate::sys::signal::Signal;

@@ -8,7 +8,7 @@ use crate::master::generation::Generation;
 use crate::master::invocation::Invocation;
 use crate::master::reload::Reader;
 use crate::mpm::child::{self, Inheritance};
-use crate::mpm::orders::Orders;
+use crate::orders::Orders;
 use crate::scoreboard::board::{BoardError, Ending, Loan};
 use crate::sys::process::{self, ChildExit};
 use crate::sys::{socket, title};

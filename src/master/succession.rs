@@ -11,7 +11,7 @@ use crate::master::generation;
 use crate::master::listeners::Listeners;
 use crate::master::start::take_pid_file;
 use crate::master::supervisor::{Master, Phase, notice};
-use crate::mpm::orders::Heard;
+use crate::orders::Heard;
 use crate::scoreboard::board::{Board, ReloadOutcome};
 use crate::sys::time;
 use mio::unix::SourceFd;

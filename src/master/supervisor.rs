@@ -27,7 +27,7 @@ use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
 use crate::master::stop::Stop;
 use crate::master::upgrade::{Successor, Upgrade};
-use crate::mpm::orders::{Heard, Word};
+use crate::orders::{Heard, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::SignalPipe;

@@ -15,7 +15,7 @@ use crate::master::heritage::hear;
 use crate::master::listeners::{Listeners, Owner};
 use crate::master::midwife::{self, Birth, News, Wanted};
 use crate::master::supervisor::{Master, Phase, notice};
-use crate::mpm::orders::Heard;
+use crate::orders::Heard;
 use crate::scoreboard::board::{Board, ReloadOutcome};
 use crate::sys::signal::Signal;
 use crate::sys::{fd, process, socket, time, title};

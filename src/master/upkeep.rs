@@ -8,7 +8,7 @@ use crate::master::policy::{self, Action, Census, Report};
 use crate::master::pulse::{Beat, Pulse};
 use crate::master::reload::Reload;
 use crate::master::supervisor::Master;
-use crate::mpm::orders::Order;
+use crate::orders::Order;
 use slog::{debug, error, info, warn};
 use std::cmp::Reverse;
 use std::collections::VecDeque;

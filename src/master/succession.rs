@@ -91,6 +91,8 @@ impl Master {
             listeners.take_possession();
         }
         if let Some(predecessor) = &mut self.predecessor {
+            // With those that nobody uses any more their names go.
+            std::mem::take(&mut predecessor.status).take_possession();
             predecessor.has_left = true;
             predecessor.say(&Word::Taken);
         }

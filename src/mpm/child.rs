@@ -14,7 +14,7 @@ use super::upstream::{Links, Place};
 use super::{event, prefork, worker};
 use crate::buf::Gather;
 use crate::clock::{Moment, Tick};
-use crate::config::model::{Config, Handler, Mpm, ServerTokens};
+use crate::config::model::{Config, Handler, Mpm};
 use crate::http::{DateStamp, HeadLimits};
 use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex};
 use crate::log::access::AccessLogs;
@@ -279,7 +279,7 @@ impl Child {
             router: Router::new(&config),
             lead: Lead::new(threads as usize, process::allowed_cores()),
             places: config.backends.iter().map(Place::new).collect(),
-            server: server(config.server_tokens),
+            server: config.server_tokens.product(),
             // Without randomness the children draw by their numbers.
             quota: Quota::new(&config.limits, random::number().unwrap_or(u64::from(slot.0) * 7)),
             orders: Orders::new(orders),
@@ -515,20 +515,6 @@ impl Child {
     /// The poll; only a leader asks.
     pub(super) fn poll_lock(&self) -> std::sync::MutexGuard<'_, Poll> {
         self.poll.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What we call ourselves in Server.
-fn server(tokens: ServerTokens) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut parts = version.split('.');
-    let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
-    match tokens {
-        ServerTokens::Full => format!("Ostler/{version} (Unix)"),
-        ServerTokens::Minimal => format!("Ostler/{version}"),
-        ServerTokens::Minor => format!("Ostler/{major}.{minor}"),
-        ServerTokens::Major => format!("Ostler/{major}"),
-        ServerTokens::ProductOnly => "Ostler".to_owned(),
     }
 }
 

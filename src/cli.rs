@@ -5,12 +5,15 @@
 
 pub mod answers;
 pub mod reading;
+pub mod watch;
 
 use crate::config::model::Mpm;
+use crate::status::Form;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The configuration file that is read when no flag names one.
 pub const DEFAULT_CONFIG: &str = "/etc/ostler/ostler.conf";
@@ -160,6 +163,28 @@ struct StatusWords {
     /// Read this scoreboard file; no configuration is needed then
     #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
     scoreboard: Option<PathBuf>,
+
+    /// As httpd's lines for collectors, like ?auto of the status page
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    auto: bool,
+
+    /// Everything that the scoreboard tells, as JSON on one line
+    #[arg(long, conflicts_with = "prometheus")]
+    json: bool,
+
+    /// In Prometheus' text format, like SetHandler metrics
+    #[arg(long)]
+    prometheus: bool,
+
+    /// Show it again every SECONDS, 2 if left out, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
+    watch: Option<Duration>,
+}
+
+/// What `--watch` takes.
+fn interval(word: &str) -> Result<Duration, String> {
+    let seconds = word.parse().ok().filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds from 0.1 to 86400".to_owned())
 }
 
 /// [`Mpm`] as a word on the command line.
@@ -225,7 +250,7 @@ pub enum Wish {
     /// `-k status`: whether it runs, in a few lines.
     Brief(ConfigFile),
     /// `ostler status`.
-    Status(Board),
+    Status(Look),
     /// `ostler demo`.
     Demo {
         /// The process model.
@@ -307,6 +332,17 @@ pub struct ConfigFile {
     pub after: Vec<String>,
 }
 
+/// What `ostler status` is to show, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Of which scoreboard.
+    pub board: Board,
+    /// In which form; `None`: as text for people.
+    pub form: Option<Form>,
+    /// Again and again, so far apart.
+    pub watch: Option<Duration>,
+}
+
 /// Where `ostler status` finds the scoreboard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Board {
@@ -362,7 +398,7 @@ impl Cli {
                 let DemoWords { mpm, port, print_config } = words;
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
-            Some(Tool::Status(words)) => return Ok(Wish::Status(words.board())),
+            Some(Tool::Status(words)) => return Ok(Wish::Status(words.look())),
             None => {}
         }
         self.refuse_what_we_have_not()?;
@@ -459,11 +495,14 @@ struct DefinedOrders {
 }
 
 impl StatusWords {
-    fn board(self) -> Board {
-        match self.scoreboard {
+    fn look(self) -> Look {
+        let board = match self.scoreboard {
             Some(path) => Board::At(path),
             None => Board::Of(config_file(self.file, self.server_root, self.define)),
-        }
+        };
+        let forms = [(self.auto, Form::Auto), (self.json, Form::Json), (self.prometheus, Form::Prometheus)];
+        let form = forms.into_iter().find_map(|(asked, form)| asked.then_some(form));
+        Look { board, form, watch: self.watch }
     }
 }
 
@@ -510,6 +549,9 @@ mod tests {
             defines: names.iter().map(|&name| name.to_owned()).collect(),
             ..file("x")
         };
+        let look = |board, form, millis: Option<u64>| {
+            Wish::Status(Look { board, form, watch: millis.map(Duration::from_millis) })
+        };
         for (line, want) in [
             ("", Wish::Start { source: Source::File(default.clone()), foreground: false }),
             ("-k start", Wish::Start { source: Source::File(default.clone()), foreground: false }),
@@ -543,8 +585,13 @@ mod tests {
             ("-t -t -f x -f y", Wish::Check { source: Source::File(file("y")), hosts: false }),
             ("--version", Wish::Tell(vec![Fact::Version])),
             ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
-            ("status -f x", Wish::Status(Board::Of(file("x")))),
-            ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
+            ("status -f x", look(Board::Of(file("x")), None, None)),
+            ("status --scoreboard b", look(Board::At("b".into()), None, None)),
+            ("status --auto -f x", look(Board::Of(file("x")), Some(Form::Auto), None)),
+            ("status --json -f x", look(Board::Of(file("x")), Some(Form::Json), None)),
+            ("status --prometheus -f x", look(Board::Of(file("x")), Some(Form::Prometheus), None)),
+            ("status --watch -f x", look(Board::Of(file("x")), None, Some(2_000))),
+            ("status -f x --watch 0.5 --json", look(Board::Of(file("x")), Some(Form::Json), Some(500))),
             ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
             (
                 "demo --mpm worker --port 0 --print-config",
@@ -570,6 +617,10 @@ mod tests {
             ("demo --mpm thread", "invalid value 'thread'"),
             ("demo --port 70000", "70000"),
             ("status -f x --scoreboard y", "cannot be used with"),
+            ("status --auto --json", "cannot be used with"),
+            ("status --json --prometheus", "cannot be used with"),
+            ("status --watch 0", "seconds from 0.1"),
+            ("status --watch nan", "seconds from 0.1"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

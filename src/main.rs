@@ -1,7 +1,8 @@
 //! Flags in, exit code out: the one place that prints an error and leaves the process.
 
 use jiff::tz::TimeZone;
-use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading};
+use ostler::cli::watch::watch;
+use ostler::cli::{self, Board, ConfigFile, Fact, Look, Source, Wish, answers, reading};
 use ostler::config::model::{Config, LogTarget, Mpm};
 use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
@@ -9,6 +10,7 @@ use ostler::master::control::{Answer, Ask};
 use ostler::master::error::cause;
 use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
+use ostler::status::Form;
 use ostler::status::brief::Verdict;
 use ostler::{status, sys};
 use std::error::Error;
@@ -33,13 +35,18 @@ enum Failure {
 impl Failure {
     /// On standard error.
     fn tell(&self) {
-        tell(&match self {
+        tell(&self.text());
+    }
+
+    /// For a terminal.
+    fn text(&self) -> String {
+        match self {
             Self::Faults(faults) => format!("{}\n", faults.render(true)),
             // Some sentences have the daemon as their subject.
             Self::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
             Self::Sentence(sentence) => format!("ostler: {sentence}\n"),
             Self::Output(error) => format!("ostler: cannot write: {error}\n"),
-        });
+        }
     }
 
     /// Line by line, for a log.
@@ -111,7 +118,7 @@ fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
         Wish::Reload { file, foreground } => reload(file, foreground, given),
         Wish::Upgrade(file) => upgrade(file),
         Wish::Brief(file) => Ok(tell_briefly(file)),
-        Wish::Status(board) => Ok(show_status(board)),
+        Wish::Status(look) => Ok(show_status(look)),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
         }
@@ -311,31 +318,62 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
 }
 
 /// `ostler status`.
-fn show_status(board: Board) -> ExitCode {
-    let path = match board {
-        Board::At(path) => Ok(path),
+fn show_status(look: Look) -> ExitCode {
+    let path = match look.board {
+        Board::At(path) => path,
         Board::Of(file) => {
             let name = file.path.display().to_string();
-            read_of_daemon(file).and_then(|config| {
+            let path = read_of_daemon(file).and_then(|config| {
                 config.scoreboard_file.ok_or_else(|| {
                     Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
                 })
-            })
+            });
+            match path {
+                Ok(path) => path,
+                Err(failure) => return verdict(Err(failure)),
+            }
         }
     };
-    match path {
-        Ok(path) if matches!(path.try_exists(), Ok(false)) => {
-            tell(&format!(
-                "ostler: there is no scoreboard at {}; either the daemon of this configuration has never run, or its \
-                 file is elsewhere, which --scoreboard can name\n",
-                path.display()
-            ));
-            ExitCode::from(Verdict::Stopped as u8)
+    let page = || show_board(&path, look.form);
+    let Some(every) = look.watch else {
+        let (text, found) = page();
+        return match text {
+            Ok(text) => verdict(Ok((text, found))),
+            Err(failure) => {
+                failure.tell();
+                ExitCode::from(found as u8)
+            }
+        };
+    };
+    let told = || {
+        let (text, found) = page();
+        (text.unwrap_or_else(|failure| failure.text()), found)
+    };
+    match watch(every, &path.display().to_string(), told) {
+        Ok(last) => ExitCode::from(last as u8),
+        Err(error) => verdict(Err(Failure::Output(error))),
+    }
+}
+
+/// The scoreboard at `path` in a form, or why not, and what it amounts to.
+fn show_board(path: &Path, form: Option<Form>) -> (Result<String, Failure>, Verdict) {
+    if matches!(path.try_exists(), Ok(false)) {
+        let sentence = format!(
+            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file is \
+             elsewhere, which --scoreboard can name",
+            path.display()
+        );
+        return (Err(Failure::Sentence(sentence)), Verdict::Stopped);
+    }
+    match look_at(path) {
+        Ok((snapshot, now)) => {
+            let text = match form {
+                None => status::text::page(&snapshot, &now),
+                Some(form) => status::page(&snapshot, form, &now).body,
+            };
+            (Ok(text), Verdict::of(&snapshot, &now))
         }
-        path => verdict(path.and_then(|path| {
-            let (snapshot, now) = look_at(&path)?;
-            Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
-        })),
+        Err(failure) => (Err(failure), Verdict::Unreadable),
     }
 }
 

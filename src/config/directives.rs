@@ -574,7 +574,7 @@ pub static TABLE: &[Entry] = &[
     directive("ServerTokens", Key::ServerTokens, SERVER, (1, 1), "Full|OS|Minimal|Minor|Major|Prod",
         "how much our own answers tell about us in the Server field")
         .preset("Full"),
-    directive("SetHandler", Key::SetHandler, Contexts::LOCATION, (1, 1), "server-status",
+    directive("SetHandler", Key::SetHandler, Contexts::LOCATION, (1, 1), "server-status|metrics",
         "what answers instead of a backend"),
     directive("StartServers", Key::StartServers, SERVER, (1, 1), "number",
         "children made at start; load decides after that")

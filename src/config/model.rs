@@ -421,6 +421,22 @@ pub enum LocationMatcher {
 pub enum Handler {
     /// `SetHandler server-status`
     ServerStatus,
+    /// `SetHandler metrics`
+    Metrics,
+}
+
+impl Handler {
+    /// Every handler that is built in.
+    pub const ALL: [Self; 2] = [Self::ServerStatus, Self::Metrics];
+
+    /// Its name behind `SetHandler`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServerStatus => "server-status",
+            Self::Metrics => "metrics",
+        }
+    }
 }
 
 /// One `Require` line.

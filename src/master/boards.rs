@@ -241,7 +241,7 @@ mod tests {
 
     fn serve(block: &ChildBlock, requests: u64) {
         for _ in 0..requests {
-            block.worker(WorkerIndex(0)).finish(Moment(3), 10, 100);
+            block.worker(WorkerIndex(0)).finish(Moment(3), Some(1), 10, 100);
         }
         block.backend(crate::ids::BackendId(9)).requests.fetch_add(requests, Relaxed);
     }

@@ -390,7 +390,6 @@ impl Child {
         cx: &Context<'_>,
         out: &mut Gather,
     ) {
-        let Handler::ServerStatus = handler;
         match self.board.snapshot() {
             Ok(snapshot) => {
                 let status_now = status::Now {
@@ -398,11 +397,11 @@ impl Child {
                     wall_micros: time::wall_micros(),
                     zone: jiff::tz::TimeZone::system(),
                 };
-                let page = status::page(&snapshot, status::Form::from_query(query), &status_now);
+                let page = status::page(&snapshot, status::Form::of(handler, query), &status_now);
                 exchange.answer(200, page.content_type, Some(page.body.as_bytes()), cx, out);
             }
             Err(fault) => {
-                error!(self.log, "server-status: {}; the client gets 503", cause(&fault); "module" => "status");
+                error!(self.log, "{}: {}; the client gets 503", handler.name(), cause(&fault); "module" => "status");
                 exchange.answer(503, "text/html; charset=utf-8", None, cx, out);
             }
         }

@@ -382,7 +382,7 @@ impl Conn {
         if let Some(row) = self.row
             && !child.rows_are_held_by_connections()
         {
-            child.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+            child.block.worker(row).finish(now, None, active.bytes_in, active.bytes_out);
         }
         child.give_row(self);
     }

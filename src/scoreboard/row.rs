@@ -187,16 +187,14 @@ impl RowWriter<'_> {
         self.row.backend.store(self.block.backend_row(id) as u32 + 1, Relaxed);
     }
 
-    /// A request has ended, with what it read from and sent to the client, heads included. The strings stay.
-    pub fn finish(&self, now: Moment, bytes_in: u64, bytes_out: u64) {
+    /// A request has ended, with what it read from and sent to the client, heads included, after so many microseconds;
+    /// `None` for a tunnel, whose life is no duration of a request. The strings stay.
+    pub fn finish(&self, now: Moment, took: Option<u64>, bytes_in: u64, bytes_out: u64) {
         let row = self.row;
         bump(&row.requests, 1);
         bump(&row.bytes_in, bytes_in);
         bump(&row.bytes_out, bytes_out);
-        let started = row.started.load(Relaxed);
-        // A start before the last end was noted for an earlier request: this one was never told of.
-        if started != 0 && started >= row.ended.load(Relaxed) {
-            let took = now.0.saturating_sub(started);
+        if let Some(took) = took {
             bump(&row.duration, took);
             row.last.store(took, Relaxed);
         }

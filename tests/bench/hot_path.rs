@@ -278,7 +278,7 @@ fn row(world: &mut World) {
     });
     row.backend(BackendId(1));
     row.set_state(WorkerState::Write);
-    row.finish(Moment(world.now + 120), 500, 1300);
+    row.finish(Moment(world.now + 120), Some(120), 500, 1300);
     world.block.latency(120);
     world.block.backend(BackendId(1)).latency(100);
     row.free();
@@ -341,7 +341,7 @@ fn exchange(world: &mut World) {
     let used = exchange.response_bytes(black_box(response), 0, slots, &cx, &mut |_| (), out).expect("sound");
     assert!(used == response.len() && exchange.is_over() && exchange.client_may_be_kept());
     black_box(&*out);
-    row.finish(Moment(*now + 120), 500, 1300);
+    row.finish(Moment(*now + 120), Some(120), 500, 1300);
     block.latency(120);
     block.backend(id).latency(100);
     row.free();

@@ -280,7 +280,7 @@ fn mapping_that_is_not_built_or_makes_no_sense_is_refused() {
         ("<Location /a /b>\n</Location>", "1:11: \"/a\" is not ~; a path with blanks stands in quotes"),
         (
             "<Location /a>\nSetHandler server-info\n</Location>",
-            "2:12: the handler \"server-info\" is not built in; server-status is",
+            "2:12: the handler \"server-info\" is not built in; server-status and metrics are",
         ),
         ("<Location /a>\nRequire valid-user\n</Location>", "2:9: Require: authentication is not built yet"),
         (

@@ -145,6 +145,7 @@ fn outcome(config: &Config, url: &str) -> String {
     match route.action {
         Action::Forward(backend) => format!("{backend}{target}"),
         Action::Handler(Handler::ServerStatus) => format!("status{target}"),
+        Action::Handler(Handler::Metrics) => format!("metrics{target}"),
         Action::NotFound => format!("404{target}"),
         Action::Denied(status) => format!("{status}{target}"),
     }

@@ -40,10 +40,7 @@ pub fn judge(head: &RequestHead<'_, '_>, entrance: Entrance, own_name: &str) -> 
     if !matches!(head.kind, Method::Get | Method::Head) {
         return Verdict::Refused(405);
     }
-    match head.path {
-        b"/" | b"/server-status" => Verdict::Page(Form::from_query(head.query)),
-        _ => Verdict::Refused(404),
-    }
+    Form::at(head.path, head.query).map_or(Verdict::Refused(404), Verdict::Page)
 }
 
 /// Whether an authority names this server: an address, `localhost`, or our own name; any port. None at all is what
@@ -80,6 +77,7 @@ mod tests {
             ("HEAD /server-status?auto HTTP/1.1", Verdict::Page(Form::Auto)),
             ("GET /?json HTTP/1.1", Verdict::Page(Form::Json)),
             ("GET http://localhost/?auto HTTP/1.1", Verdict::Page(Form::Auto)),
+            ("GET /metrics HTTP/1.1", Verdict::Page(Form::Prometheus)),
             ("GET /server-status/ HTTP/1.1", Verdict::Refused(404)),
             ("GET /favicon.ico HTTP/1.1", Verdict::Refused(404)),
             ("GET /%73erver-status HTTP/1.1", Verdict::Refused(404)),

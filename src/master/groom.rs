@@ -245,7 +245,8 @@ impl Master {
 
     /// Sends those away whose time has come.
     fn dismiss_grooms(&mut self, now: Tick) {
-        let is_over = self.children.is_empty() && (self.stop.is_some() || self.has_left());
+        // A master that another has followed waits for it a little, for the sake of idle clients.
+        let is_over = self.children.is_empty() && self.stop.is_some();
         let is_unwanted = self.generation.doors.is_empty();
         let mut is_superseded = is_unwanted;
         for groom in self.grooms.list.iter_mut().rev() {

@@ -239,14 +239,19 @@ impl Home {
     fn make_board(&self) -> Result<Board, StartError> {
         let config = &self.generation.config;
         let limits = &config.limits;
+        let mut left_over = None;
         if let Some(path) = &config.scoreboard_file {
             make_run_directory(path);
             // What cannot be read is nobody's any more.
             if self.predecessor.is_none()
                 && let Ok(other) = Snapshot::read(path)
-                && other.life == Life::Running
             {
-                return Err(StartError::BoardHeld { pid: other.server.master_pid, path: path.clone() });
+                let pid = other.server.master_pid;
+                match other.life {
+                    Life::Running => return Err(StartError::BoardHeld { pid, path: path.clone() }),
+                    Life::Dead | Life::BeforeReboot => left_over = Some((pid, path)),
+                    Life::Stopped | Life::Unknown => {}
+                }
             }
         }
         let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
@@ -258,6 +263,15 @@ impl Home {
         let create = |facts: &Facts<'_>| make(path, &shape, &birth, facts);
         let board = self.generation.with_facts(self.config_path.as_deref(), wall_micros, create);
         let mut board = board.map_err(StartError::Board)?;
+        if let Some((pid, path)) = left_over {
+            slog::warn!(
+                self.generation.log,
+                "ScoreBoardFile {} is left over from process {pid}, which did not stop in good order; what its \
+                 workers held is kept: ostler status --scoreboard {}",
+                path.display(),
+                Board::previous(path).display()
+            );
+        }
         board
             .set_backends(self.generation.number, config.backends.iter().map(|backend| backend.url.as_str()));
         Ok(board)

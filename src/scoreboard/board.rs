@@ -264,6 +264,12 @@ impl Board {
         Ok(board)
     }
 
+    /// Where the one before lies that had the name `path`, if there was one.
+    #[must_use]
+    pub fn previous(path: &Path) -> PathBuf {
+        file::previous(path)
+    }
+
     /// Gives the board that was prepared for `path` its name.
     pub fn publish(path: &Path) -> io::Result<()> {
         file::publish(path)

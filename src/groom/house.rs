@@ -126,6 +126,7 @@ impl House {
                 }
                 Heard::Message(Order::Stop) => {
                     // What has been asked already gets its answer, as far as that goes without waiting.
+                    self.leave_by = Some(now);
                     self.welcome(now);
                     self.attend(&[], now);
                     return false;

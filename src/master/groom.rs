@@ -121,8 +121,19 @@ fn due(stage: Stage, is_over: bool, is_superseded: bool) -> Option<Order> {
     }
 }
 
-/// How a groom that was not to go has ended, and what is next: in `delay`, or if that is `None`, at once.
-fn obituary(pid: ChildPid, death: Death, lived: Duration, next: Option<Duration>) -> String {
+/// What follows a groom's end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    /// Another is forked after so long.
+    After(Duration),
+    /// Another answers already.
+    Answered,
+    /// Nobody: the server stops, or has no `StatusListen` any more.
+    Nobody,
+}
+
+/// How a groom has ended that should not have ended so, and what is next.
+fn obituary(pid: ChildPid, death: Death, lived: Duration, next: Next) -> String {
     let how = match death {
         Death::Exited(status) if status == ChildExit::PANIC.0 => {
             "ended by a panic, which is a bug in ostler,".to_owned()
@@ -135,12 +146,17 @@ fn obituary(pid: ChildPid, death: Death, lived: Duration, next: Option<Duration>
             format!("killed by {}{}", signal_name(signal), if core { " (core dumped)" } else { "" })
         }
     };
-    let next = next.map_or_else(|| "now".to_owned(), |delay| format!("in {}", span(delay)));
-    format!(
-        "groom {pid} {how} after {}; another takes its place {next}, and StatusListen waits so long; the sites are \
-         not concerned",
-        span(lived)
-    )
+    let next = match next {
+        Next::After(Duration::ZERO) => {
+            "another takes its place now, and StatusListen waits so long".to_owned()
+        }
+        Next::After(delay) => {
+            format!("another takes its place in {}, and StatusListen waits so long", span(delay))
+        }
+        Next::Answered => "it was leaving, and another answers".to_owned(),
+        Next::Nobody => "nobody answers for StatusListen any more".to_owned(),
+    };
+    format!("groom {pid} {how} after {}; {next}; the sites are not concerned", span(lived))
 }
 
 impl Master {
@@ -336,14 +352,14 @@ impl Master {
             }
             Stage::Starting | Stage::Serving if self.stop.is_none() => {
                 let is_early = groom.ready.is_none_or(|ready| now <= ready.after(EARLY));
-                let delay = is_early.then(|| self.grooms.failures.fail(now));
+                let delay = if is_early { self.grooms.failures.fail(now) } else { Duration::ZERO };
                 self.grooms.replaced = self.grooms.replaced.saturating_add(1);
-                error!(self.estate.log, "{}", obituary(pid, death, lived, delay));
+                error!(self.estate.log, "{}", obituary(pid, death, lived, Next::After(delay)));
             }
             _ => {
-                let line = obituary(pid, death, lived, None);
-                let line = line.split("; another").next().unwrap_or_default();
-                error!(self.estate.log, "{line}; it was leaving");
+                let is_answered = self.grooms.list.iter().any(|groom| groom.stage.is_active());
+                let next = if is_answered { Next::Answered } else { Next::Nobody };
+                error!(self.estate.log, "{}", obituary(pid, death, lived, next));
             }
         }
         self.show_groom();
@@ -414,22 +430,34 @@ mod tests {
     fn its_death_is_told_in_one_line() {
         let pid = ChildPid::new(77).expect("positive");
         let kill = Death::Killed { signal: 9, core: false };
-        for (death, next, want) in [
-            (kill, None, "groom 77 killed by SIGKILL after 4 s; another takes its place now, "),
+        for (death, next, how, then) in [
+            (
+                kill,
+                Next::After(Duration::ZERO),
+                "killed by SIGKILL",
+                "another takes its place now, and StatusListen waits so long",
+            ),
             (
                 Death::Exited(101),
-                Some(Duration::from_millis(100)),
-                "groom 77 ended by a panic, which is a bug in ostler, after 4 s; another takes its place in 100 ms, ",
+                Next::After(Duration::from_millis(100)),
+                "ended by a panic, which is a bug in ostler,",
+                "another takes its place in 100 ms, and StatusListen waits so long",
+            ),
+            (
+                Death::Exited(15),
+                Next::Answered,
+                "gave up, its own line says why,",
+                "it was leaving, and another answers",
             ),
             (
                 Death::Exited(3),
-                None,
-                "groom 77 exited with status 3 after 4 s; another takes its place now, ",
+                Next::Nobody,
+                "exited with status 3",
+                "nobody answers for StatusListen any more",
             ),
         ] {
             let line = obituary(pid, death, Duration::from_secs(4), next);
-            let end = "and StatusListen waits so long; the sites are not concerned";
-            assert_eq!(line, format!("{want}{end}"));
+            assert_eq!(line, format!("groom 77 {how} after 4 s; {then}; the sites are not concerned"));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -394,6 +394,32 @@ fn a_socket_in_the_file_system_is_treated_with_care() {
     daemon.signal(Signal::SIGTERM);
     daemon.wait_for_end();
     assert!(!path.exists(), "a stop removes it");
+}
+
+#[test]
+fn it_becomes_who_the_children_are_and_its_socket_is_their_groups() {
+    if !crate::support::is_root() {
+        return;
+    }
+    let text = "User #65533\nGroup #65532\nStatusListen 0\nStatusListen unix:status\nProxyPass / http://127.0.0.1:9/";
+    let daemon = Daemon::start(text);
+    let (pid, address) = groom(&daemon);
+    assert_eq!([processes::figure(pid, "Uid"), processes::figure(pid, "Gid")], [Some(65533), Some(65532)]);
+    let found = fs::metadata(daemon.home().path("status")).expect("it is there");
+    assert_eq!((found.uid(), found.gid(), found.permissions().mode() & 0o777), (0, 65532, 0o660));
+    assert_eq!(ask(address, "/").status, 200);
+    // After a reload, too, where whom to become is looked up elsewhere.
+    daemon.signal(Signal::SIGHUP);
+    let (next, _) = announced_after(&daemon, 1);
+    assert_eq!(processes::figure(next, "Uid"), Some(65533));
+    assert_eq!(ask(address, "/").status, 200);
+}
+
+#[test]
+fn without_a_scoreboard_file_it_is_the_one_who_can_tell() {
+    let daemon = Daemon::start("ScoreBoardFile none\nStatusListen 0\nProxyPass / http://127.0.0.1:9/");
+    let (_, address) = groom(&daemon);
+    assert!(ask(address, "/?auto").text().contains("\nBusyWorkers: 0\n"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::master::error::cause;
 use crate::master::generation::{Generation, milliseconds};
 use crate::master::pulse::{Beat, Pulse};
 use crate::master::spawn::{Estate, go_where_cores_go, is_alone};
+use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::{Master, notice};
 use crate::orders::{Heard, Heir, Order, Orders, Word};
 use crate::scoreboard::board::GroomFacts;
@@ -78,13 +79,16 @@ pub(super) struct Grooms {
     failures: Backoff,
     /// How many died and were replaced.
     replaced: u32,
+    /// What the current generation does not listen on any more, until the one that answers there has been told to go: so
+    /// that a reload can ask for it again.
+    pub(super) vanishing: StatusDoors,
 }
 
 impl Default for Grooms {
     fn default() -> Self {
         let failures =
             Backoff::new(Duration::from_millis(100), Duration::from_secs(30), Duration::from_secs(60));
-        Self { list: Vec::new(), failures, replaced: 0 }
+        Self { list: Vec::new(), failures, replaced: 0, vanishing: StatusDoors::default() }
     }
 }
 
@@ -168,6 +172,10 @@ impl Master {
         let again = self.fork_groom(now);
         self.dismiss_grooms(tick);
         let due = self.feel_grooms(tick);
+        let has_none = |groom: &Groom| groom.generation == self.generation.number || !groom.stage.is_active();
+        if self.grooms.list.iter().all(has_none) {
+            self.grooms.vanishing = StatusDoors::default();
+        }
         [again, due].into_iter().flatten().min()
     }
 
@@ -340,6 +348,8 @@ impl Master {
 
     /// Process `pid` has been reaped; whether it was a groom.
     pub(super) fn groom_reaped(&mut self, pid: ChildPid, death: Death, now: Tick) -> bool {
+        // Its last words may explain its end.
+        self.hear_grooms(now);
         let Some(place) = self.grooms.list.iter().position(|groom| groom.pid == pid) else { return false };
         let groom = self.grooms.list.remove(place);
         // Before the close (invariant 9), although nobody else holds this end.

@@ -270,7 +270,8 @@ impl Master {
             let open: Vec<&Listener> = current.chain(vanished).collect();
             let listeners = Listeners::bind_beside(&config, &open)?;
             let group = descent.identity.as_ref().map(|identity| identity.gid);
-            let doors = StatusDoors::bind_beside(&config, group, &self.generation.doors)?;
+            let open = [&self.generation.doors, &self.grooms.vanishing];
+            let doors = StatusDoors::bind_beside(&config, group, &open)?;
             Ok((logs, listeners, doors))
         });
         let (logs, listeners, doors) = match opened {
@@ -287,6 +288,7 @@ impl Master {
             back.listen_again();
             retired.vanished = gone;
         }
+        self.grooms.vanishing.keep_vanishing(&doors);
         self.numbers = ids::Generation(self.numbers.0 + 1);
         let busy = self.census().busy;
         let tick = now.tick();
@@ -382,7 +384,8 @@ impl Master {
     /// Has the children of a generation that is not wanted any more leave, in good order.
     fn retire_generation(&mut self, mut gone: Generation, now: Tick) {
         let timeout = self.generation.config.graceful_reload_timeout;
-        gone.doors.deafen_but(&self.generation.doors);
+        let doors = std::mem::take(&mut gone.doors);
+        self.grooms.vanishing.extend(doors.vanishing(&self.generation.doors));
         let vanished = match (gone.listeners.take(), &self.generation.listeners) {
             (Some(theirs), Some(ours)) => theirs.divide(ours).1,
             (theirs, _) => theirs.unwrap_or_default(),

@@ -142,7 +142,7 @@ impl Found {
         let open: Vec<&Listener> = inherited.iter().collect();
         let listeners = Listeners::bind_beside(&config, &open)?;
         let group = descent.identity.as_ref().map(|identity| identity.gid);
-        let doors = StatusDoors::bind_beside(&config, group, left)?;
+        let doors = StatusDoors::bind_beside(&config, group, &[left])?;
         Ok((Self { config, descent, logs, listeners, doors }, descriptors))
     }
 }

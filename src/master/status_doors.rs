@@ -22,6 +22,10 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+/// Connections that the kernel holds until the groom accepts them, which it does at once: what `ListenBacklog` says of
+/// the sites' clients is not meant for these.
+const BACKLOG: u32 = 128;
+
 /// The name of a socket in the file system. Whoever drops its last copy takes it away, if it is theirs to do so.
 #[derive(Debug)]
 struct Name {
@@ -117,20 +121,20 @@ impl StatusDoor {
 pub struct StatusDoors(Vec<StatusDoor>);
 
 impl StatusDoors {
-    /// Binds every `StatusListen` of `config`, or none; takes a second descriptor of those that `open` has already. A
-    /// new socket in the file system is given to `group`.
+    /// Binds every `StatusListen` of `config`, or none; takes a second descriptor of those that are `open` already. A new
+    /// socket in the file system is given to `group`.
     ///
     /// # Errors
     /// For the first that cannot be bound; those bound before it are gone again.
-    pub fn bind_beside(config: &Config, group: Option<u32>, open: &Self) -> Result<Self, StartError> {
+    pub fn bind_beside(config: &Config, group: Option<u32>, open: &[&Self]) -> Result<Self, StartError> {
         let bind = |wanted: &StatusListen| {
             let fault = |source| StartError::StatusListen { listen: wanted.clone(), source };
-            if let Some(door) = open.0.iter().find(|door| door.serves(wanted)) {
+            if let Some(door) = open.iter().flat_map(|doors| &doors.0).find(|door| door.serves(wanted)) {
                 return door.again(wanted).map_err(fault);
             }
             let fd = match wanted {
                 StatusListen::Tcp(listen) => bind_address(listen, config),
-                StatusListen::Unix(path) => socket::listen_unix(path, config.listen_backlog).and_then(|fd| {
+                StatusListen::Unix(path) => socket::listen_unix(path, BACKLOG).and_then(|fd| {
                     chown(path, None, group).map(|()| fd).inspect_err(|_| drop(fs::remove_file(path)))
                 }),
             };
@@ -189,13 +193,31 @@ impl StatusDoors {
         self.0.is_empty()
     }
 
-    /// Has the kernel drop new connections at those that `next` does not have; who waits there is still let in.
-    pub fn deafen_but(&self, next: &Self) {
-        let gone = self.0.iter().filter(|door| !next.0.iter().any(|kept| kept.is_same_as(door)));
-        for door in gone.filter(|door| door.address.is_some()) {
+    /// Those that `next` does not have. The kernel drops new connections there; who waits is still let in.
+    #[must_use]
+    pub fn vanishing(mut self, next: &Self) -> Self {
+        self.0.retain(|door| !next.0.iter().any(|kept| kept.is_same_as(door)));
+        for door in self.0.iter().filter(|door| door.address.is_some()) {
             // Failing is no harm: whoever comes until the groom has closed it is reset then.
             let _ = socket::drop_new_connections(door.fd.as_fd());
         }
+        self
+    }
+
+    /// Those that `next` does not have either; the others hear new connections again.
+    pub fn keep_vanishing(&mut self, next: &Self) {
+        self.0.retain(|door| {
+            let is_back = next.0.iter().any(|kept| kept.is_same_as(door));
+            if is_back {
+                let _ = socket::hear_new_connections(door.fd.as_fd());
+            }
+            !is_back
+        });
+    }
+
+    /// With those of `more`.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
     }
 
     /// A second descriptor of each, for the groom.
@@ -224,7 +246,7 @@ fn bind_address(listen: &Listen, config: &Config) -> io::Result<OwnedFd> {
     });
     let all: Vec<Listen> = config.listen.iter().copied().chain(status).collect();
     let options = ListenOptions {
-        backlog: config.listen_backlog,
+        backlog: BACKLOG,
         any_family: listeners::takes_ipv4(listen, &all),
         send_buffer: None,
         receive_buffer: None,
@@ -294,7 +316,7 @@ mod tests {
     }
 
     fn bind(text: &str, open: &StatusDoors) -> Result<StatusDoors, StartError> {
-        StatusDoors::bind_beside(&config(text), None, open)
+        StatusDoors::bind_beside(&config(text), None, &[open])
     }
 
     #[test]
@@ -351,6 +373,24 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(fifth);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn one_that_vanishes_and_comes_back_is_the_same() {
+        let none = StatusDoors::default();
+        let first = bind("StatusListen 0\nStatusListen [::1]:0", &none).expect("free");
+        let line = format!("StatusListen {}", first.0[0].address.expect("it is bound"));
+        let second = bind("StatusListen [::1]:0", &first).expect("kept");
+        let mut vanishing = first.vanishing(&second);
+        assert_eq!(vanishing.0.len(), 1);
+        let third =
+            StatusDoors::bind_beside(&config(&line), None, &[&second, &vanishing]).expect("still open");
+        vanishing.keep_vanishing(&third);
+        assert!(vanishing.is_empty());
+        assert!(
+            std::net::TcpStream::connect(third.0[0].address.expect("it is bound")).is_ok(),
+            "it hears again"
+        );
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl Master {
         let tick = now.tick();
         if self.upgrade.is_none() {
             let signal = self.wanted_upgrade?;
-            let is_closing = self.retired.iter().any(|retired| !retired.vanished.is_empty());
+            let is_closing = self.retired.iter().any(|retired| !retired.vanished.is_empty())
+                || !self.grooms.vanishing.is_empty();
             if self.phase != Phase::Serving || is_closing {
                 return Some(tick.after(GLANCE));
             }

@@ -368,13 +368,20 @@ fn show_board(path: &Path, form: Option<Form>) -> (Result<String, Failure>, Verd
     match look_at(path) {
         Ok((snapshot, now)) => {
             let text = match form {
-                None => status::text::page(&snapshot, &now),
+                None => status::text::page(&snapshot, &now) + &before(path),
                 Some(form) => status::page(&snapshot, form, &now).body,
             };
             (Ok(text), Verdict::of(&snapshot, &now))
         }
         Err(failure) => (Err(failure), Verdict::Unreadable),
     }
+}
+
+/// Where the scoreboard lies that was at `path` before this one, if it is still there.
+fn before(path: &Path) -> String {
+    let previous = ostler::scoreboard::board::Board::previous(path);
+    let tell = |path: &Path| format!("\nthe one before: ostler status --scoreboard {}\n", path.display());
+    if previous.exists() { tell(&previous) } else { String::new() }
 }
 
 /// The scoreboard at `path` as it is now.

@@ -169,6 +169,14 @@ impl Boards {
         Ok(())
     }
 
+    /// In a process without a slot, right after the fork: all of it becomes read-only.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn protect_all(&self) -> io::Result<()> {
+        self.all().try_for_each(Board::protect_all)
+    }
+
     fn all(&self) -> impl Iterator<Item = &Board> {
         let former = self.former.iter().map(|former| &former.board);
         [&self.current].into_iter().chain(&self.next).chain(former)

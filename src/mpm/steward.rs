@@ -6,11 +6,11 @@
 
 use super::child::Child;
 use super::crew::Crew;
-use super::orders::{Heard, Heir, Order, Word};
 use super::progress::Progress;
 use super::tokens::Aged;
 use crate::clock::{Moment, Tick};
 use crate::log::line::cause;
+use crate::orders::{Heard, Heir, Order, Word};
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process::{self, ChildExit};
 use crate::sys::signal;

@@ -121,6 +121,17 @@ pub struct Facts<'a> {
     pub extended: bool,
 }
 
+/// Who answers for `StatusListen`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GroomFacts {
+    /// Its pid; 0: there is none.
+    pub pid: u32,
+    /// When it was forked.
+    pub started: Moment,
+    /// How many before it died and were replaced.
+    pub replaced: u32,
+}
+
 /// How a reload went.
 #[derive(Clone, Copy, Debug)]
 pub struct ReloadOutcome<'a> {
@@ -251,6 +262,12 @@ impl Board {
             }
         };
         Ok(board)
+    }
+
+    /// Where the one before lies that had the name `path`, if there was one.
+    #[must_use]
+    pub fn previous(path: &Path) -> PathBuf {
+        file::previous(path)
     }
 
     /// Gives the board that was prepared for `path` its name.
@@ -447,6 +464,17 @@ impl Board {
     pub fn set_master_pid(&self, pid: u32) {
         self.header.master_start_ticks.store(life::start_ticks(pid).unwrap_or(0), Relaxed);
         self.header.master_pid.store(pid, Relaxed);
+    }
+
+    /// Tells readers who answers for `StatusListen`.
+    pub fn set_groom(&self, facts: &GroomFacts, now: Moment) {
+        let header = self.header;
+        write_under(&header.sequence, || {
+            header.groom_pid.store(facts.pid, Relaxed);
+            header.grooms_replaced.store(facts.replaced, Relaxed);
+            header.groom_started.store(facts.started.0, Relaxed);
+        });
+        header.updated.store(now.0, Relaxed);
     }
 
     /// The server has stopped in good order. The file stays: it tells what was.

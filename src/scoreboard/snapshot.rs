@@ -139,6 +139,10 @@ pub struct Server {
     pub config_path: String,
     /// The bound addresses, a blank between them.
     pub listeners: String,
+    /// The groom, which answers for `StatusListen`.
+    pub groom: Option<Groom>,
+    /// How often a groom died and was replaced.
+    pub grooms_replaced: u32,
     /// Whether rows tell of requests.
     pub extended: bool,
     /// `ServerLimit`.
@@ -157,6 +161,15 @@ pub struct Server {
     pub max_spare: u32,
     /// `StartServers`.
     pub start_servers: u32,
+}
+
+/// The helper process that answers for `StatusListen`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Groom {
+    /// Its number. For showing only.
+    pub pid: u32,
+    /// When it was forked.
+    pub started: Moment,
 }
 
 /// How the last reload went.

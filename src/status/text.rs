@@ -150,6 +150,14 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
         grouped(totals.children_failed),
         grouped(totals.panics)
     )?;
+    if let Some(groom) = &server.groom {
+        let age = span(tally.as_of.micros_since(groom.started));
+        write!(text, "groom        {} for {age}, answers for StatusListen", groom.pid)?;
+        match server.grooms_replaced {
+            0 => writeln!(text)?,
+            count => writeln!(text, "; {} before it died", grouped(count.into()))?,
+        }
+    }
     if tally.generations.len() > 1 {
         for generation in &tally.generations {
             writeln!(

@@ -20,6 +20,7 @@ mod config;
 mod crowd;
 mod demo;
 mod framing;
+mod groom;
 mod handover;
 mod hostile;
 mod hot_path;

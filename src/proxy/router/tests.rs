@@ -58,6 +58,7 @@ fn config(hosts: Vec<VirtualHost>) -> Config {
         user: None,
         group: None,
         listen: vec![Listen { address: LOCAL, any_family: false }],
+        status_listen: Vec::new(),
         listen_backlog: 1,
         send_buffer: None,
         receive_buffer: None,

@@ -7,10 +7,12 @@ pub mod answers;
 pub mod reading;
 
 use crate::config::model::Mpm;
+use crate::top;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The configuration file that is read when no flag names one.
 pub const DEFAULT_CONFIG: &str = "/etc/ostler/ostler.conf";
@@ -126,6 +128,8 @@ enum Tool {
     Demo(DemoWords),
     /// Show the children and workers of a daemon, from its scoreboard file, without asking it
     Status(StatusWords),
+    /// Watch the children and workers of a daemon live in the terminal, from its scoreboard file
+    Top(TopWords),
 }
 
 #[derive(Args, Debug)]
@@ -160,6 +164,44 @@ struct StatusWords {
     /// Read this scoreboard file; no configuration is needed then
     #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
     scoreboard: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct TopWords {
+    #[command(flatten)]
+    board: BoardWords,
+
+    /// Look at the scoreboard every SECONDS, from 0.05 to 3600; + and - change it
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = top_interval)]
+    interval: Duration,
+}
+
+/// Where a scoreboard is.
+#[derive(Args, Debug)]
+struct BoardWords {
+    /// Configuration file, which names the scoreboard
+    #[arg(short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// ServerRoot, as for the daemon
+    #[arg(short = 'd', value_name = "SERVERROOT")]
+    server_root: Option<PathBuf>,
+
+    /// Define NAME for <IfDefine>, as for the daemon
+    #[arg(short = 'D', value_name = "NAME")]
+    define: Vec<String>,
+
+    /// Read this scoreboard file; no configuration is needed then
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
+    scoreboard: Option<PathBuf>,
+}
+
+/// What `ostler top --interval` takes.
+fn top_interval(word: &str) -> Result<Duration, String> {
+    let range = top::SHORTEST_INTERVAL.as_secs_f64()..=top::LONGEST_INTERVAL.as_secs_f64();
+    let seconds = word.parse().ok().filter(|seconds: &f64| range.contains(seconds));
+    let refusal = || format!("seconds from {} to {}", range.start(), range.end());
+    seconds.map(Duration::from_secs_f64).ok_or_else(refusal)
 }
 
 /// [`Mpm`] as a word on the command line.
@@ -226,6 +268,13 @@ pub enum Wish {
     Brief(ConfigFile),
     /// `ostler status`.
     Status(Board),
+    /// `ostler top`.
+    Top {
+        /// Of which scoreboard.
+        board: Board,
+        /// Time between two looks.
+        interval: Duration,
+    },
     /// `ostler demo`.
     Demo {
         /// The process model.
@@ -363,6 +412,9 @@ impl Cli {
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
             Some(Tool::Status(words)) => return Ok(Wish::Status(words.board())),
+            Some(Tool::Top(words)) => {
+                return Ok(Wish::Top { board: words.board.board(), interval: words.interval });
+            }
             None => {}
         }
         self.refuse_what_we_have_not()?;
@@ -458,6 +510,15 @@ struct DefinedOrders {
     modules: bool,
 }
 
+impl BoardWords {
+    fn board(self) -> Board {
+        match self.scoreboard {
+            Some(path) => Board::At(path),
+            None => Board::Of(config_file(self.file, self.server_root, self.define)),
+        }
+    }
+}
+
 impl StatusWords {
     fn board(self) -> Board {
         match self.scoreboard {
@@ -545,6 +606,11 @@ mod tests {
             ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
             ("status -f x", Wish::Status(Board::Of(file("x")))),
             ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
+            ("top -f x", Wish::Top { board: Board::Of(file("x")), interval: Duration::from_secs(1) }),
+            (
+                "top --interval 0.2 --scoreboard b",
+                Wish::Top { board: Board::At("b".into()), interval: Duration::from_millis(200) },
+            ),
             ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
             (
                 "demo --mpm worker --port 0 --print-config",
@@ -570,6 +636,9 @@ mod tests {
             ("demo --mpm thread", "invalid value 'thread'"),
             ("demo --port 70000", "70000"),
             ("status -f x --scoreboard y", "cannot be used with"),
+            ("top -f x --scoreboard y", "cannot be used with"),
+            ("top --interval 0", "seconds from 0.05 to 3600"),
+            ("top --interval nan", "seconds from 0.05 to 3600"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

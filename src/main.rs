@@ -10,12 +10,13 @@ use ostler::master::error::cause;
 use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::status::brief::Verdict;
-use ostler::{status, sys};
+use ostler::{status, sys, top};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The wish was understood and not granted.
 const FAILED: u8 = 1;
@@ -112,6 +113,7 @@ fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
         Wish::Upgrade(file) => upgrade(file),
         Wish::Brief(file) => Ok(tell_briefly(file)),
         Wish::Status(board) => Ok(show_status(board)),
+        Wish::Top { board, interval } => show_top(board, interval),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
         }
@@ -337,6 +339,21 @@ fn show_status(board: Board) -> ExitCode {
             Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
         })),
     }
+}
+
+/// `ostler top`.
+fn show_top(board: Board, interval: Duration) -> Result<ExitCode, Failure> {
+    let path = match board {
+        Board::At(path) => path,
+        Board::Of(file) => {
+            let name = file.path.display().to_string();
+            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
+                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
+            })?
+        }
+    };
+    top::run(&path, interval).map_err(|error| Failure::Sentence(with_cause(&error)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The scoreboard at `path` as it is now.

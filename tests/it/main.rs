@@ -35,6 +35,7 @@ mod signals;
 mod startup;
 mod status;
 mod tools;
+mod top;
 mod transfers;
 mod tunnels;
 mod upgrade;

@@ -26,7 +26,7 @@ pub fn remarks(model: &Model, theme: Theme) -> Vec<Line<'static>> {
     let server = &snapshot.server;
     let mut lines = Vec::new();
     if let Some(trouble) = &model.trouble {
-        lines.push(Line::styled(format!(" {trouble}; this is what was read before"), theme.bad()));
+        lines.push(Line::styled(format!(" as last read: {trouble}"), theme.bad()));
     }
     if tally.generations.len() > 1 {
         let old = tally.generations.iter().filter(|entry| entry.generation != server.generation);
@@ -166,7 +166,8 @@ fn room(look: &Look, theme: Theme, width: u16) -> Line<'static> {
 
 fn connections(look: &Look, theme: Theme) -> Line<'static> {
     let counts = &look.tally.connections;
-    let mut spans = vec![Span::raw(format!(" {} connections", grouped(counts.total.into())))];
+    let plural = if counts.total == 1 { "connection" } else { "connections" };
+    let mut spans = vec![Span::raw(format!(" {} {plural}", grouped(counts.total.into())))];
     for (count, what) in [
         (counts.keep_alive, "kept alive"),
         (counts.wait_io, "coming in"),

@@ -154,13 +154,13 @@ impl Columns {
         columns
     }
 
-    fn heading(self) -> String {
+    fn heading(self, request: &str) -> String {
         let mut text = format!("{:>AGE$}  ", "AGE");
         for (name, width) in [
             ("WORKER", self.worker),
             ("CLIENT", self.client),
             ("HOST", self.host),
-            ("REQUEST", self.request),
+            (request, self.request),
             ("BACKEND", self.backend),
             ("THREAD", self.thread),
         ] {
@@ -188,22 +188,20 @@ impl Requests<'_> {
         let offset = view.settle(Pane::Requests, self.flights.len(), page);
         let columns = Columns::of(area.width);
         let heading = theme.heading(view.pane == Pane::Requests);
-        let mut right = match (self.flights.len(), self.all) {
-            (shown, all) if shown != all => format!("{} of {}", grouped(shown as u64), grouped(all as u64)),
-            (_, all) => grouped(all as u64),
+        let (shown, all) = (self.flights.len(), self.all);
+        let count = if shown == all {
+            grouped(all as u64)
+        } else {
+            format!("{} of {}", grouped(shown as u64), grouped(all as u64))
         };
-        right += if self.all == 1 { " request" } else { " requests" };
-        right += &format!(" by {}{}", view.sort.name(), if view.reversed { ", reversed" } else { "" });
-        right += &part(offset, page, self.flights.len());
-        // The columns' names give way to the numbers at their end.
-        put_bar(buffer, area, &columns.heading(), &[], heading);
-        let room = area.width.saturating_sub(u16::try_from(AGE + 3).unwrap_or(0));
-        right = format!("  {right} ");
-        let width = u16::try_from(right.chars().count()).unwrap_or(u16::MAX);
-        if width <= room {
-            let at = Rect { x: area.x + area.width - width, width, ..area };
-            put_bar(buffer, at, &right, &[], heading);
+        let mut sum = format!("REQUEST  {count} by {}", view.sort.name());
+        if view.reversed {
+            sum += ", reversed";
         }
+        if shown > page {
+            sum += &format!(", {}-{}", grouped(offset as u64 + 1), grouped((offset + page) as u64));
+        }
+        put_bar(buffer, area, &columns.heading(&sum), &[], heading);
         for (row, flight) in (1..area.height).zip(self.flights.iter().skip(offset)) {
             put(buffer, area, row, &line(flight, columns, theme));
         }
@@ -256,7 +254,7 @@ mod tests {
     fn columns_fill_the_width_and_no_more() {
         for width in 0..300u16 {
             let columns = Columns::of(width);
-            let heading = columns.heading().chars().count();
+            let heading = columns.heading("REQUEST").chars().count();
             assert!(heading <= usize::from(width).max(AGE + 2), "{width}: {columns:?}");
             if width >= 50 {
                 assert!(columns.request >= 15, "{width}: {columns:?}");

@@ -28,6 +28,7 @@ mod limits;
 mod logging;
 mod man;
 mod mixing;
+mod page;
 mod proxy;
 mod reload;
 mod robust;

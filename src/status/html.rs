@@ -54,8 +54,8 @@ pub fn page(snapshot: &Snapshot, options: Options, now: &Now) -> String {
                 h2 { "Latency" }
                 (chart::wide(&snapshot.totals.latency))
                 @if options.tables {
-                    @if snapshot.server.extended { (requests(snapshot, &tally)) }
                     (backends(snapshot))
+                    @if snapshot.server.extended { (requests(snapshot, &tally)) }
                     (children(snapshot, &tally))
                     @if snapshot.server.extended { (rested(snapshot, &tally)) }
                 }

@@ -149,21 +149,8 @@ struct DemoWords {
 
 #[derive(Args, Debug)]
 struct StatusWords {
-    /// Configuration file, which names the scoreboard
-    #[arg(short = 'f', value_name = "FILE")]
-    file: Option<PathBuf>,
-
-    /// ServerRoot, as for the daemon
-    #[arg(short = 'd', value_name = "SERVERROOT")]
-    server_root: Option<PathBuf>,
-
-    /// Define NAME for <IfDefine>, as for the daemon
-    #[arg(short = 'D', value_name = "NAME")]
-    define: Vec<String>,
-
-    /// Read this scoreboard file; no configuration is needed then
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
-    scoreboard: Option<PathBuf>,
+    #[command(flatten)]
+    board: BoardWords,
 }
 
 #[derive(Args, Debug)]
@@ -356,7 +343,7 @@ pub struct ConfigFile {
     pub after: Vec<String>,
 }
 
-/// Where `ostler status` finds the scoreboard.
+/// Where `ostler status` and `ostler top` find the scoreboard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Board {
     /// At the place that this configuration names.
@@ -411,7 +398,7 @@ impl Cli {
                 let DemoWords { mpm, port, print_config } = words;
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
-            Some(Tool::Status(words)) => return Ok(Wish::Status(words.board())),
+            Some(Tool::Status(words)) => return Ok(Wish::Status(words.board.board())),
             Some(Tool::Top(words)) => {
                 return Ok(Wish::Top { board: words.board.board(), interval: words.interval });
             }
@@ -511,15 +498,6 @@ struct DefinedOrders {
 }
 
 impl BoardWords {
-    fn board(self) -> Board {
-        match self.scoreboard {
-            Some(path) => Board::At(path),
-            None => Board::Of(config_file(self.file, self.server_root, self.define)),
-        }
-    }
-}
-
-impl StatusWords {
     fn board(self) -> Board {
         match self.scoreboard {
             Some(path) => Board::At(path),

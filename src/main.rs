@@ -10,7 +10,8 @@ use ostler::master::error::cause;
 use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::status::brief::Verdict;
-use ostler::{status, sys, top};
+use ostler::top::{self, TopError};
+use ostler::{status, sys};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -314,24 +315,9 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
 
 /// `ostler status`.
 fn show_status(board: Board) -> ExitCode {
-    let path = match board {
-        Board::At(path) => Ok(path),
-        Board::Of(file) => {
-            let name = file.path.display().to_string();
-            read_of_daemon(file).and_then(|config| {
-                config.scoreboard_file.ok_or_else(|| {
-                    Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
-                })
-            })
-        }
-    };
-    match path {
-        Ok(path) if matches!(path.try_exists(), Ok(false)) => {
-            tell(&format!(
-                "ostler: there is no scoreboard at {}; either the daemon of this configuration has never run, or its \
-                 file is elsewhere, which --scoreboard can name\n",
-                path.display()
-            ));
+    match find_board(board) {
+        Ok(path) if is_no_board(&path) => {
+            Failure::Sentence(no_board(&path)).tell();
             ExitCode::from(Verdict::Stopped as u8)
         }
         path => verdict(path.and_then(|path| {
@@ -343,17 +329,37 @@ fn show_status(board: Board) -> ExitCode {
 
 /// `ostler top`.
 fn show_top(board: Board, interval: Duration) -> Result<ExitCode, Failure> {
-    let path = match board {
-        Board::At(path) => path,
+    let path = find_board(board)?;
+    top::run(&path, interval).map_err(|error| match error {
+        TopError::Board(_) if is_no_board(&path) => Failure::Sentence(no_board(&path)),
+        error => Failure::Sentence(with_cause(&error)),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the scoreboard is.
+fn find_board(board: Board) -> Result<PathBuf, Failure> {
+    match board {
+        Board::At(path) => Ok(path),
         Board::Of(file) => {
             let name = file.path.display().to_string();
             read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
                 Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
-            })?
+            })
         }
-    };
-    top::run(&path, interval).map_err(|error| Failure::Sentence(with_cause(&error)))?;
-    Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn is_no_board(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
+fn no_board(path: &Path) -> String {
+    format!(
+        "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file is elsewhere, \
+         which --scoreboard can name",
+        path.display()
+    )
 }
 
 /// The scoreboard at `path` as it is now.

@@ -12,6 +12,8 @@ type Grid = BTreeMap<String, String>;
 
 /// What Chromium has made of a page once it is loaded: the document as it stands then.
 fn loaded(url: &str) -> String {
+    let found = Command::new("chromium").arg("--version").output();
+    assert!(found.is_ok(), "the package chromium is not installed, scripts/test installs it: {found:?}");
     let profile = tempfile::tempdir().expect("a temporary directory");
     let mut browser = Command::new("chromium");
     browser
@@ -20,7 +22,7 @@ fn loaded(url: &str) -> String {
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(["--dump-dom", url]);
     let run = run(browser);
-    assert_eq!(run.code, Some(0), "chromium (Debian's package of that name): {run:?}");
+    assert_eq!(run.code, Some(0), "{run:?}");
     run.stdout
 }
 

@@ -5,9 +5,10 @@
 
 pub mod answers;
 pub mod reading;
+pub mod watch;
 
 use crate::config::model::Mpm;
-use crate::top;
+use crate::status::Form;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -151,6 +152,22 @@ struct DemoWords {
 struct StatusWords {
     #[command(flatten)]
     board: BoardWords,
+
+    /// As httpd's lines for collectors, like ?auto of the status page
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    auto: bool,
+
+    /// Everything that the scoreboard tells, as JSON on one line
+    #[arg(long, conflicts_with = "prometheus")]
+    json: bool,
+
+    /// In Prometheus' text format, like SetHandler metrics
+    #[arg(long)]
+    prometheus: bool,
+
+    /// Show it again every SECONDS, 2 if left out, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
+    watch: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -158,8 +175,8 @@ struct TopWords {
     #[command(flatten)]
     board: BoardWords,
 
-    /// Look at the scoreboard every SECONDS, from 0.05 to 3600; + and - change it
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = top_interval)]
+    /// Look at the scoreboard every SECONDS; + and - change it
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
 }
 
@@ -183,12 +200,10 @@ struct BoardWords {
     scoreboard: Option<PathBuf>,
 }
 
-/// What `ostler top --interval` takes.
-fn top_interval(word: &str) -> Result<Duration, String> {
-    let range = top::SHORTEST_INTERVAL.as_secs_f64()..=top::LONGEST_INTERVAL.as_secs_f64();
-    let seconds = word.parse().ok().filter(|seconds: &f64| range.contains(seconds));
-    let refusal = || format!("seconds from {} to {}", range.start(), range.end());
-    seconds.map(Duration::from_secs_f64).ok_or_else(refusal)
+/// What `--watch` and `--interval` take.
+fn interval(word: &str) -> Result<Duration, String> {
+    let seconds = word.parse().ok().filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds from 0.1 to 86400".to_owned())
 }
 
 /// [`Mpm`] as a word on the command line.
@@ -254,7 +269,7 @@ pub enum Wish {
     /// `-k status`: whether it runs, in a few lines.
     Brief(ConfigFile),
     /// `ostler status`.
-    Status(Board),
+    Status(Look),
     /// `ostler top`.
     Top {
         /// Of which scoreboard.
@@ -343,6 +358,17 @@ pub struct ConfigFile {
     pub after: Vec<String>,
 }
 
+/// What `ostler status` is to show, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Of which scoreboard.
+    pub board: Board,
+    /// In which form; `None`: as text for people.
+    pub form: Option<Form>,
+    /// Again and again, so far apart.
+    pub watch: Option<Duration>,
+}
+
 /// Where `ostler status` and `ostler top` find the scoreboard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Board {
@@ -398,7 +424,7 @@ impl Cli {
                 let DemoWords { mpm, port, print_config } = words;
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
-            Some(Tool::Status(words)) => return Ok(Wish::Status(words.board.board())),
+            Some(Tool::Status(words)) => return Ok(Wish::Status(words.look())),
             Some(Tool::Top(words)) => {
                 return Ok(Wish::Top { board: words.board.board(), interval: words.interval });
             }
@@ -506,6 +532,14 @@ impl BoardWords {
     }
 }
 
+impl StatusWords {
+    fn look(self) -> Look {
+        let forms = [(self.auto, Form::Auto), (self.json, Form::Json), (self.prometheus, Form::Prometheus)];
+        let form = forms.into_iter().find_map(|(asked, form)| asked.then_some(form));
+        Look { board: self.board.board(), form, watch: self.watch }
+    }
+}
+
 /// httpd's rule where `-d` is given (a relative file lies below it); the shell's rule where it is not.
 fn config_file(file: Option<PathBuf>, server_root: Option<PathBuf>, defines: Vec<String>) -> ConfigFile {
     let named = file.is_some() || server_root.is_some();
@@ -549,6 +583,9 @@ mod tests {
             defines: names.iter().map(|&name| name.to_owned()).collect(),
             ..file("x")
         };
+        let look = |board, form, millis: Option<u64>| {
+            Wish::Status(Look { board, form, watch: millis.map(Duration::from_millis) })
+        };
         for (line, want) in [
             ("", Wish::Start { source: Source::File(default.clone()), foreground: false }),
             ("-k start", Wish::Start { source: Source::File(default.clone()), foreground: false }),
@@ -582,8 +619,13 @@ mod tests {
             ("-t -t -f x -f y", Wish::Check { source: Source::File(file("y")), hosts: false }),
             ("--version", Wish::Tell(vec![Fact::Version])),
             ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
-            ("status -f x", Wish::Status(Board::Of(file("x")))),
-            ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
+            ("status -f x", look(Board::Of(file("x")), None, None)),
+            ("status --scoreboard b", look(Board::At("b".into()), None, None)),
+            ("status --auto -f x", look(Board::Of(file("x")), Some(Form::Auto), None)),
+            ("status --json -f x", look(Board::Of(file("x")), Some(Form::Json), None)),
+            ("status --prometheus -f x", look(Board::Of(file("x")), Some(Form::Prometheus), None)),
+            ("status --watch -f x", look(Board::Of(file("x")), None, Some(2_000))),
+            ("status -f x --watch 0.5 --json", look(Board::Of(file("x")), Some(Form::Json), Some(500))),
             ("top -f x", Wish::Top { board: Board::Of(file("x")), interval: Duration::from_secs(1) }),
             (
                 "top --interval 0.2 --scoreboard b",
@@ -614,9 +656,13 @@ mod tests {
             ("demo --mpm thread", "invalid value 'thread'"),
             ("demo --port 70000", "70000"),
             ("status -f x --scoreboard y", "cannot be used with"),
+            ("status --auto --json", "cannot be used with"),
+            ("status --json --prometheus", "cannot be used with"),
+            ("status --watch 0", "seconds from 0.1"),
+            ("status --watch nan", "seconds from 0.1"),
             ("top -f x --scoreboard y", "cannot be used with"),
-            ("top --interval 0", "seconds from 0.05 to 3600"),
-            ("top --interval nan", "seconds from 0.05 to 3600"),
+            ("top --interval 0", "seconds from 0.1"),
+            ("top --interval nan", "seconds from 0.1"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

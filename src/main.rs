@@ -1,7 +1,8 @@
 //! Flags in, exit code out: the one place that prints an error and leaves the process.
 
 use jiff::tz::TimeZone;
-use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading};
+use ostler::cli::watch::watch;
+use ostler::cli::{self, Board, ConfigFile, Fact, Look, Source, Wish, answers, reading};
 use ostler::config::model::{Config, LogTarget, Mpm};
 use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
@@ -9,6 +10,7 @@ use ostler::master::control::{Answer, Ask};
 use ostler::master::error::cause;
 use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
+use ostler::status::Form;
 use ostler::status::brief::Verdict;
 use ostler::top::{self, TopError};
 use ostler::{status, sys};
@@ -35,13 +37,18 @@ enum Failure {
 impl Failure {
     /// On standard error.
     fn tell(&self) {
-        tell(&match self {
+        tell(&self.text());
+    }
+
+    /// For a terminal.
+    fn text(&self) -> String {
+        match self {
             Self::Faults(faults) => format!("{}\n", faults.render(true)),
             // Some sentences have the daemon as their subject.
             Self::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
             Self::Sentence(sentence) => format!("ostler: {sentence}\n"),
             Self::Output(error) => format!("ostler: cannot write: {error}\n"),
-        });
+        }
     }
 
     /// Line by line, for a log.
@@ -113,7 +120,7 @@ fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
         Wish::Reload { file, foreground } => reload(file, foreground, given),
         Wish::Upgrade(file) => upgrade(file),
         Wish::Brief(file) => Ok(tell_briefly(file)),
-        Wish::Status(board) => Ok(show_status(board)),
+        Wish::Status(look) => Ok(show_status(look)),
         Wish::Top { board, interval } => show_top(board, interval),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
@@ -314,16 +321,29 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
 }
 
 /// `ostler status`.
-fn show_status(board: Board) -> ExitCode {
-    match find_board(board) {
-        Ok(path) if is_no_board(&path) => {
-            Failure::Sentence(no_board(&path)).tell();
-            ExitCode::from(Verdict::Stopped as u8)
-        }
-        path => verdict(path.and_then(|path| {
-            let (snapshot, now) = look_at(&path)?;
-            Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
-        })),
+fn show_status(look: Look) -> ExitCode {
+    let path = match find_board(look.board) {
+        Ok(path) => path,
+        Err(failure) => return verdict(Err(failure)),
+    };
+    let page = || show_board(&path, look.form);
+    let Some(every) = look.watch else {
+        let (text, found) = page();
+        return match text {
+            Ok(text) => verdict(Ok((text, found))),
+            Err(failure) => {
+                failure.tell();
+                ExitCode::from(found as u8)
+            }
+        };
+    };
+    let told = || {
+        let (text, found) = page();
+        (text.unwrap_or_else(|failure| failure.text()), found)
+    };
+    match watch(every, &path.display().to_string(), told) {
+        Ok(last) => ExitCode::from(last as u8),
+        Err(error) => verdict(Err(Failure::Output(error))),
     }
 }
 
@@ -360,6 +380,30 @@ fn no_board(path: &Path) -> String {
          which --scoreboard can name",
         path.display()
     )
+}
+
+/// The scoreboard at `path` in a form, or why not, and what it amounts to.
+fn show_board(path: &Path, form: Option<Form>) -> (Result<String, Failure>, Verdict) {
+    if is_no_board(path) {
+        return (Err(Failure::Sentence(no_board(path))), Verdict::Stopped);
+    }
+    match look_at(path) {
+        Ok((snapshot, now)) => {
+            let text = match form {
+                None => status::text::page(&snapshot, &now) + &before(path),
+                Some(form) => status::page(&snapshot, form, &now).body,
+            };
+            (Ok(text), Verdict::of(&snapshot, &now))
+        }
+        Err(failure) => (Err(failure), Verdict::Unreadable),
+    }
+}
+
+/// Where the scoreboard lies that was at `path` before this one, if it is still there.
+fn before(path: &Path) -> String {
+    let previous = ostler::scoreboard::board::Board::previous(path);
+    let tell = |path: &Path| format!("\nthe one before: ostler status --scoreboard {}\n", path.display());
+    if previous.exists() { tell(&previous) } else { String::new() }
 }
 
 /// The scoreboard at `path` as it is now.

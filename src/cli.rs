@@ -9,6 +9,7 @@ pub mod watch;
 
 use crate::config::model::Mpm;
 use crate::status::Form;
+use crate::top;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -129,6 +130,8 @@ enum Tool {
     Demo(DemoWords),
     /// Show the children and workers of a daemon, from its scoreboard file, without asking it
     Status(StatusWords),
+    /// Watch the children and workers of a daemon live in the terminal, from its scoreboard file
+    Top(TopWords),
 }
 
 #[derive(Args, Debug)]
@@ -148,21 +151,8 @@ struct DemoWords {
 
 #[derive(Args, Debug)]
 struct StatusWords {
-    /// Configuration file, which names the scoreboard
-    #[arg(short = 'f', value_name = "FILE")]
-    file: Option<PathBuf>,
-
-    /// ServerRoot, as for the daemon
-    #[arg(short = 'd', value_name = "SERVERROOT")]
-    server_root: Option<PathBuf>,
-
-    /// Define NAME for <IfDefine>, as for the daemon
-    #[arg(short = 'D', value_name = "NAME")]
-    define: Vec<String>,
-
-    /// Read this scoreboard file; no configuration is needed then
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
-    scoreboard: Option<PathBuf>,
+    #[command(flatten)]
+    board: BoardWords,
 
     /// As httpd's lines for collectors, like ?auto of the status page
     #[arg(long, conflicts_with_all = ["json", "prometheus"])]
@@ -185,6 +175,44 @@ struct StatusWords {
 fn interval(word: &str) -> Result<Duration, String> {
     let seconds = word.parse().ok().filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds from 0.1 to 86400".to_owned())
+}
+
+#[derive(Args, Debug)]
+struct TopWords {
+    #[command(flatten)]
+    board: BoardWords,
+
+    /// Look at the scoreboard every SECONDS, from 0.05 to 3600; + and - change it
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = top_interval)]
+    interval: Duration,
+}
+
+/// Where a scoreboard is.
+#[derive(Args, Debug)]
+struct BoardWords {
+    /// Configuration file, which names the scoreboard
+    #[arg(short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// ServerRoot, as for the daemon
+    #[arg(short = 'd', value_name = "SERVERROOT")]
+    server_root: Option<PathBuf>,
+
+    /// Define NAME for <IfDefine>, as for the daemon
+    #[arg(short = 'D', value_name = "NAME")]
+    define: Vec<String>,
+
+    /// Read this scoreboard file; no configuration is needed then
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
+    scoreboard: Option<PathBuf>,
+}
+
+/// What `ostler top --interval` takes.
+fn top_interval(word: &str) -> Result<Duration, String> {
+    let range = top::SHORTEST_INTERVAL.as_secs_f64()..=top::LONGEST_INTERVAL.as_secs_f64();
+    let seconds = word.parse().ok().filter(|seconds: &f64| range.contains(seconds));
+    let refusal = || format!("seconds from {} to {}", range.start(), range.end());
+    seconds.map(Duration::from_secs_f64).ok_or_else(refusal)
 }
 
 /// [`Mpm`] as a word on the command line.
@@ -251,6 +279,13 @@ pub enum Wish {
     Brief(ConfigFile),
     /// `ostler status`.
     Status(Look),
+    /// `ostler top`.
+    Top {
+        /// Of which scoreboard.
+        board: Board,
+        /// Time between two looks.
+        interval: Duration,
+    },
     /// `ostler demo`.
     Demo {
         /// The process model.
@@ -399,6 +434,9 @@ impl Cli {
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
             Some(Tool::Status(words)) => return Ok(Wish::Status(words.look())),
+            Some(Tool::Top(words)) => {
+                return Ok(Wish::Top { board: words.board.board(), interval: words.interval });
+            }
             None => {}
         }
         self.refuse_what_we_have_not()?;
@@ -494,15 +532,20 @@ struct DefinedOrders {
     modules: bool,
 }
 
-impl StatusWords {
-    fn look(self) -> Look {
-        let board = match self.scoreboard {
+impl BoardWords {
+    fn board(self) -> Board {
+        match self.scoreboard {
             Some(path) => Board::At(path),
             None => Board::Of(config_file(self.file, self.server_root, self.define)),
-        };
+        }
+    }
+}
+
+impl StatusWords {
+    fn look(self) -> Look {
         let forms = [(self.auto, Form::Auto), (self.json, Form::Json), (self.prometheus, Form::Prometheus)];
         let form = forms.into_iter().find_map(|(asked, form)| asked.then_some(form));
-        Look { board, form, watch: self.watch }
+        Look { board: self.board.board(), form, watch: self.watch }
     }
 }
 
@@ -592,6 +635,11 @@ mod tests {
             ("status --prometheus -f x", look(Board::Of(file("x")), Some(Form::Prometheus), None)),
             ("status --watch -f x", look(Board::Of(file("x")), None, Some(2_000))),
             ("status -f x --watch 0.5 --json", look(Board::Of(file("x")), Some(Form::Json), Some(500))),
+            ("top -f x", Wish::Top { board: Board::Of(file("x")), interval: Duration::from_secs(1) }),
+            (
+                "top --interval 0.2 --scoreboard b",
+                Wish::Top { board: Board::At("b".into()), interval: Duration::from_millis(200) },
+            ),
             ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
             (
                 "demo --mpm worker --port 0 --print-config",
@@ -621,6 +669,9 @@ mod tests {
             ("status --json --prometheus", "cannot be used with"),
             ("status --watch 0", "seconds from 0.1"),
             ("status --watch nan", "seconds from 0.1"),
+            ("top -f x --scoreboard y", "cannot be used with"),
+            ("top --interval 0", "seconds from 0.05 to 3600"),
+            ("top --interval nan", "seconds from 0.05 to 3600"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

@@ -8,6 +8,7 @@
 //! | 7 | `main`, `cli`, `demo`: flags in, exit code out |
 //! | 6 | [`master`]: moves processes; one thread; reads nothing off the network |
 //! | 5 | [`mpm`]: the child; moves bytes; [`groom`]: the helper beside the children; answers for `StatusListen` |
+//! | 5 | [`top`]: the scoreboard as a live view in a terminal |
 //! | 4 | [`proxy`] p: what to do with a request; [`status`] p: the scoreboard as a page |
 //! | 3 | [`config`] p: text to `Config`, or all its faults at once |
 //! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go; [`orders`]: what master and children say to each other |
@@ -46,3 +47,4 @@ pub mod scoreboard;
 pub mod status;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod top;

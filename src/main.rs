@@ -12,12 +12,13 @@ use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, co
 use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::status::Form;
 use ostler::status::brief::Verdict;
-use ostler::{status, sys};
+use ostler::{status, sys, top};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The wish was understood and not granted.
 const FAILED: u8 = 1;
@@ -119,6 +120,7 @@ fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
         Wish::Upgrade(file) => upgrade(file),
         Wish::Brief(file) => Ok(tell_briefly(file)),
         Wish::Status(look) => Ok(show_status(look)),
+        Wish::Top { board, interval } => show_top(board, interval),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
         }
@@ -319,20 +321,9 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
 
 /// `ostler status`.
 fn show_status(look: Look) -> ExitCode {
-    let path = match look.board {
-        Board::At(path) => path,
-        Board::Of(file) => {
-            let name = file.path.display().to_string();
-            let path = read_of_daemon(file).and_then(|config| {
-                config.scoreboard_file.ok_or_else(|| {
-                    Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
-                })
-            });
-            match path {
-                Ok(path) => path,
-                Err(failure) => return verdict(Err(failure)),
-            }
-        }
+    let path = match path_of(look.board) {
+        Ok(path) => path,
+        Err(failure) => return verdict(Err(failure)),
     };
     let page = || show_board(&path, look.form);
     let Some(every) = look.watch else {
@@ -382,6 +373,26 @@ fn before(path: &Path) -> String {
     let previous = ostler::scoreboard::board::Board::previous(path);
     let tell = |path: &Path| format!("\nthe one before: ostler status --scoreboard {}\n", path.display());
     if previous.exists() { tell(&previous) } else { String::new() }
+}
+
+/// Where the scoreboard is.
+fn path_of(board: Board) -> Result<PathBuf, Failure> {
+    match board {
+        Board::At(path) => Ok(path),
+        Board::Of(file) => {
+            let name = file.path.display().to_string();
+            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
+                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
+            })
+        }
+    }
+}
+
+/// `ostler top`.
+fn show_top(board: Board, interval: Duration) -> Result<ExitCode, Failure> {
+    let path = path_of(board)?;
+    top::run(&path, interval).map_err(|error| Failure::Sentence(with_cause(&error)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The scoreboard at `path` as it is now.

@@ -277,7 +277,8 @@ impl Child {
         let needs_local = any_logs || config.hosts.iter().any(|host| !host.addresses.is_empty());
         let child = Self {
             router: Router::new(&config),
-            lead: Lead::new(threads as usize, process::allowed_cores()),
+            // The steward sets it to what there is.
+            lead: Lead::new(threads as usize, 1),
             places: config.backends.iter().map(Place::new).collect(),
             server: config.server_tokens.product(),
             // Without randomness the children draw by their numbers.

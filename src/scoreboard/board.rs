@@ -514,14 +514,17 @@ impl Board {
         add(&self.totals.children_started, 1);
         self.header.updated.store(now.0, Relaxed);
         place.lent = Some(loan.threads);
-        Ok(ChildBlock {
+        let block = ChildBlock {
             process,
             workers,
             latency: place.latency,
             backends: place.backends,
             backend_rows: Arc::clone(&self.backend_rows),
+            children: &self.header.children,
             flags,
-        })
+        };
+        self.count_children();
+        Ok(block)
     }
 
     /// The child in `slot` has been forked and this is its number.
@@ -559,7 +562,13 @@ impl Board {
                 add(&totals.children_failed, 1);
             }
         });
+        self.count_children();
         self.header.updated.store(now.0, Relaxed);
+    }
+
+    fn count_children(&self) {
+        let lent = self.slots.iter().filter(|slot| slot.lent.is_some()).count();
+        self.header.children.store(u32::try_from(lent).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// In a child, right after the fork: everything but its own block becomes read-only. Of the board's two

@@ -165,8 +165,12 @@ pub struct Header {
     pub grooms_replaced: AtomicU32,
     /// When the groom was forked (CLOCK_MONOTONIC).
     pub groom_started: AtomicU64,
+    /// Children that live now, of whatever generation: slots of this file that are lent.
+    pub children: AtomicU32,
     /// Zero.
-    pub spare: [AtomicU64; 3],
+    pub reserved: AtomicU32,
+    /// Zero.
+    pub spare: [AtomicU64; 2],
 }
 
 /// One slot: where its block is. Written by the master.
@@ -348,7 +352,7 @@ pub struct WorkerRow {
 pub struct BackendCounters {
     /// Requests sent to it, repeated ones counted again.
     pub requests: AtomicU64,
-    /// Of these, how many brought no response.
+    /// Attempts that brought no response, connects that failed included.
     pub failures: AtomicU64,
     /// Connections made.
     pub connects: AtomicU64,

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, fence};
 use zerocopy::FromBytes;
 
 /// How often a copy that changed while it was made is made again.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// The most worker rows that a file may claim for all its slots together.
 const MAX_ROWS: u64 = 10_000_000;

@@ -14,6 +14,7 @@ use crate::scoreboard::state::{Stage, WorkerState};
 use crate::scoreboard::words::{bump, store_bytes, write_under};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a worker row shows of a request.
@@ -40,6 +41,8 @@ pub struct ChildBlock {
     pub(super) backends: &'static [BackendCounters],
     /// This generation's backends to rows of the table, which outlives generations.
     pub(super) backend_rows: Arc<[u32]>,
+    /// The master's count of the children that have a slot of this board.
+    pub(super) children: &'static AtomicU32,
     pub(super) flags: u32,
 }
 
@@ -63,6 +66,12 @@ impl ChildBlock {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// How many children there are now, this one among them.
+    #[must_use]
+    pub fn children(&self) -> u32 {
+        self.children.load(Relaxed).max(1)
     }
 
     /// The row of a worker. One thread at a time may write to it.

@@ -215,6 +215,22 @@ fn a_tunnel_is_a_request_without_a_duration() {
 }
 
 #[test]
+fn readers_wait_while_a_board_gets_what_another_has_counted() {
+    let (board, former) = (board(), lived_in());
+    let settled = || board.reader().snapshot().expect("a snapshot").settled;
+    assert!(settled());
+    board.credit(
+        || {
+            assert!(!settled());
+            former.sums()
+        },
+        None,
+    );
+    let snapshot = board.reader().snapshot().expect("a snapshot");
+    assert_eq!((snapshot.settled, snapshot.totals.requests, snapshot.totals.duration), (true, 3, 6000));
+}
+
+#[test]
 fn the_census_believes_no_more_than_there_are_threads() {
     let mut board = board();
     assert_eq!(board.busy(SlotIndex(0)), 0);

@@ -5,6 +5,7 @@
 
 pub mod auto;
 pub mod brief;
+pub mod chart;
 pub mod figures;
 pub mod html;
 pub mod json;

@@ -329,8 +329,10 @@ fn totals(page: &mut Exposition, snapshot: &Snapshot) {
     if let Some(usage) = &snapshot.usage {
         let help = "Processor time of the master and all its children.";
         let mut family = page.family("ostler_cpu_seconds_total", Kind::Counter, help);
-        family.sample("", &[("mode", "user")], usage.living.user + usage.ended.user);
-        family.sample("", &[("mode", "system")], usage.living.system + usage.ended.system);
+        // Of two sums of the same ticks one may be less by the last bit.
+        let sum = |living: f64, ended: f64| seconds(((living + ended) * 1e6).round() as u64);
+        family.sample("", &[("mode", "user")], sum(usage.living.user, usage.ended.user));
+        family.sample("", &[("mode", "system")], sum(usage.living.system, usage.ended.system));
     }
     let help = "From the whole head of a request to the last byte of its response; tunnels have none.";
     page.family("ostler_request_duration_seconds", Kind::Histogram, help).histogram(
@@ -356,9 +358,11 @@ fn backends(page: &mut Exposition, snapshot: &Snapshot) {
             "Requests sent to a backend, repeated ones counted again.",
             (|backend| backend.requests) as fn(&Backend) -> u64,
         ),
-        ("ostler_backend_failures_total", "Of these, how many brought no response.", |backend| {
-            backend.failures
-        }),
+        (
+            "ostler_backend_failures_total",
+            "Attempts that brought no response, connects that failed included.",
+            |backend| backend.failures,
+        ),
         ("ostler_backend_connects_total", "Connections made to a backend.", |backend| backend.connects),
         ("ostler_backend_reused_total", "Requests that went over a connection used before.", |backend| {
             backend.reused

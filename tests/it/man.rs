@@ -58,6 +58,19 @@ fn the_page_explains_exactly_the_flags_that_the_program_takes() {
 }
 
 #[test]
+fn the_page_explains_exactly_the_keys_of_top() {
+    let page = page();
+    let lines = part(&page, ".Ss ostler top");
+    let explained: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix(".It Ic "))
+        .map(|keys| keys.replace(" ,", ","))
+        .collect();
+    let known: Vec<&str> = ostler::top::draw::KEYS.iter().map(|(keys, _)| *keys).collect();
+    assert_eq!(explained, known);
+}
+
+#[test]
 fn the_synopsis_names_every_flag() {
     let page = page();
     let synopsis = part(&page, ".Sh SYNOPSIS").join("\n");

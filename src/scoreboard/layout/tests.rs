@@ -93,6 +93,8 @@ fn the_man_page_tells_every_field_where_it_is() {
                 groom_pid,
                 grooms_replaced,
                 groom_started,
+                children,
+                reserved,
                 spare,
             }),
         ),

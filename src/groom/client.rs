@@ -301,3 +301,133 @@ fn understand(head: &[u8], desk: &mut Desk, entrance: Entrance) -> Result<(Verdi
     };
     Ok((ask::judge(&head, entrance, own_name), asked))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{DateStamp, FieldSlots};
+    use crate::scoreboard::tests::lived_in;
+    use proptest::prelude::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn desk() -> Desk {
+        Desk {
+            board: lived_in().reader(),
+            product: "Ostler".to_owned(),
+            own_name: "a.test".to_owned(),
+            slots: FieldSlots::new(),
+            date: DateStamp::new(),
+            log: slog::Logger::root(slog::Discard, slog::o!()),
+            told: Tick(0),
+        }
+    }
+
+    /// Sends pieces one by one, looked at after each; then nothing more. What came back, and whether the connection
+    /// had been ended before all was sent.
+    fn play(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a fresh socket");
+        theirs.set_nonblocking(true).expect("a fresh socket");
+        let (mut desk, mut client) = (desk(), Client::new(ours.into(), Entrance::Loopback, Tick(0)));
+        let (mut answers, mut room) = (Vec::new(), [0; 65_536]);
+        let mut look = |client: &mut Client, theirs: &mut UnixStream| loop {
+            let stays = client.advance(&mut desk, false, Tick(1));
+            assert!(client.bytes.len() <= HEAD + 4096, "{} bytes are kept", client.bytes.len());
+            while let Ok(count @ 1..) = theirs.read(&mut room) {
+                answers.extend_from_slice(&room[..count]);
+            }
+            if !stays || !(client.is_hungry() || client.is_answering()) {
+                return stays;
+            }
+        };
+        for piece in pieces {
+            let mut piece = *piece;
+            while !piece.is_empty() {
+                // A client that is answered reads, and what does not fit waits for its turn.
+                match theirs.write(piece) {
+                    Ok(count) => piece = &piece[count..],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return (answers, true),
+                }
+                if !look(&mut client, &mut theirs) {
+                    return (answers, true);
+                }
+            }
+        }
+        let _ = theirs.shutdown(std::net::Shutdown::Write);
+        assert!(!look(&mut client, &mut theirs), "whoever has nothing more to say is let go");
+        (answers, false)
+    }
+
+    /// The statuses of answers one behind the other.
+    fn statuses(answers: &[u8]) -> Vec<String> {
+        let text = String::from_utf8_lossy(answers);
+        text.match_indices("HTTP/1.1 ").map(|(at, word)| text[at + word.len()..][..3].to_owned()).collect()
+    }
+
+    #[test]
+    fn any_split_of_the_bytes_is_answered_the_same() {
+        let stream = b"GET /?auto HTTP/1.1\r\nHost: localhost\r\n\r\n\r\nHEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n\
+                       POST /x HTTP/1.1\r\nHost: [::1]\r\n\r\nGET /metrics HTTP/1.1\r\nHost: b.test\r\n\r\nGET / HTTP/2.0\r\n\r\nGET";
+        let want = ["200", "200", "405", "421", "505"];
+        assert_eq!(statuses(&play(&[stream]).0), want);
+        for at in 0..stream.len() {
+            assert_eq!(statuses(&play(&[&stream[..at], &stream[at..]]).0), want, "split at {at}");
+        }
+        let single: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(statuses(&play(&single).0), want);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_told_so_or_let_go() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a fresh socket");
+        let (mut desk, mut client) = (desk(), Client::new(ours.into(), Entrance::File, Tick(0)));
+        assert_eq!(client.deadline(), Tick(5_000));
+        theirs.write_all(b"GET / HT").expect("there is room");
+        assert!(client.advance(&mut desk, false, Tick(4_000)));
+        assert_eq!(client.deadline(), Tick(5_000), "the first byte gives no new time");
+        assert!(client.expire(&mut desk, false, Tick(5_000)), "it hears why");
+        assert_eq!(client.deadline(), Tick(7_000));
+        assert!(!client.expire(&mut desk, false, Tick(7_000)));
+        drop(client);
+        let mut answer = String::new();
+        theirs.read_to_string(&mut answer).expect("an answer and its end");
+        assert!(
+            answer.starts_with("HTTP/1.1 408 ") && answer.contains("\r\nConnection: close\r\n"),
+            "{answer}"
+        );
+
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a fresh socket");
+        let mut client = Client::new(ours.into(), Entrance::File, Tick(0));
+        theirs.write_all(b"GET /?auto HTTP/1.1\r\nHost: x\r\n\r\n").expect("there is room");
+        assert!(client.advance(&mut desk, false, Tick(10)));
+        assert_eq!((client.since(), client.deadline()), (Tick(10), Tick(90_010)));
+        assert!(!client.expire(&mut desk, false, Tick(90_010)), "nothing has been asked, so nothing is said");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_bytes_panic_or_pile_up(
+            parts in proptest::collection::vec(prop_oneof![
+                prop::sample::select(vec![
+                    "GET / HTTP/1.1\r\n", "HEAD /?json HTTP/1.0\r\n", "Host: localhost\r\n", "Host: x y\r\n", "\r\n",
+                    "\n", "Connection: close\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n",
+                    "Expect: 100-continue\r\n",
+                ]).prop_map(|text| text.as_bytes().to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..40),
+                (any::<u8>(), 0..9_000usize).prop_map(|(byte, count)| vec![byte; count]),
+            ], 0..24),
+        ) {
+            let pieces: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            let whole = parts.concat();
+            let (split, together) = (play(&pieces).0, play(&[&whole]).0);
+            // How far the last of them was heard may differ where the connection was ended; what was answered may not.
+            prop_assert_eq!(statuses(&split), statuses(&together));
+        }
+    }
+}

@@ -16,6 +16,11 @@ use std::time::Duration;
 const FIELDS: [(&str, &str); 3] =
     [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Allow", "GET, HEAD")];
 
+/// For an administrator who has come by another name.
+const HINT: &[u8] = b"This status is shown to whoever asks for it by an address, as localhost, or by the ServerName: a page of\n\
+      somebody else's in a browser on this machine might ask for it by any other name. See StatusListen in\n\
+      ostler.conf(5).\n";
+
 /// How often it is told that the scoreboard cannot be read.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -64,14 +69,19 @@ impl Desk {
         let fields = if status == 405 { &FIELDS[..] } else { &FIELDS[..2] };
         let persistence =
             manner.keep.map(|(idle, left)| Persistence { timeout: idle.as_secs(), left: Some(left) });
+        let hint = (status == 421).then_some(HINT);
         let reply = Reply {
             head_only: manner.head_only,
             version: manner.version,
             close: manner.close,
             persistence,
             fields,
-            content_type: page.as_ref().map_or(plain.content_type, |page| page.content_type),
-            body: page.as_ref().map(|page| page.body.as_bytes()),
+            content_type: match &page {
+                Some(page) => page.content_type,
+                None if hint.is_some() => "text/plain; charset=utf-8",
+                None => plain.content_type,
+            },
+            body: page.as_ref().map(|page| page.body.as_bytes()).or(hint),
             ..plain
         };
         reply::write(out, &reply);

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// How long idle clients may stay where somebody has sent TERM.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long nobody is accepted after a want of descriptors or memory.
+/// How long nobody is accepted after an accept that failed.
 const RECOVERY: Duration = Duration::from_millis(100);
 
 struct House {
@@ -159,15 +159,15 @@ impl House {
                 let fd = match socket::accept_any(door.as_fd()) {
                     Ok((fd, _)) => fd,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if process::is_shortage(&error) => {
+                    // A connection that has died in the queue is nobody's concern; but whatever it is, no loop is made
+                    // of it.
+                    Err(error) => {
                         self.accept_at = now.after(RECOVERY);
-                        if !std::mem::replace(&mut self.told_want, true) {
+                        if process::is_shortage(&error) && !std::mem::replace(&mut self.told_want, true) {
                             warn!(self.log, "StatusListen cannot accept: {}; trying on", cause(&error));
                         }
                         break;
                     }
-                    // That connection has died in the queue.
-                    Err(_) => continue,
                 };
                 self.told_want = false;
                 let mut client = Client::new(fd, *entrance, now);

@@ -17,6 +17,7 @@ import tempfile
 import time
 
 import contestants
+import curves
 import instructions
 import machine
 import meters
@@ -236,6 +237,9 @@ def read_arguments():
     parser.add_argument("--instructions", action="store_true",
                         help="count instructions of the hot path instead, and compare with the committed baseline")
     parser.add_argument("--accept", action="store_true", help="with --instructions: make these the baseline")
+    parser.add_argument("--curves", action="store_true",
+                        help="CPU per request beside ever more connections, children, hosts, rules instead; how evenly "
+                        "children share; whether memory is given back")
     parser.add_argument("--times", action="store_true", help="nanoseconds of the hot path's parts instead")
     a = parser.parse_args()
     known = [row.name for row in ROWS]
@@ -304,6 +308,18 @@ def main():
     if a.instructions or a.times:
         machine.find_servers()
         return instructions.times() if a.times else instructions.check(a.accept)
+    if a.curves:
+        if a.source:
+            with open(a.source) as f:
+                drawn = json.load(f)
+        else:
+            drawn = curves.measure(a)
+        print(curves.text(drawn))
+        for path, content in ((a.json, json.dumps(drawn, indent=1)), (a.svg, curves.svg(drawn))):
+            if path:
+                with open(path, "w") as f:
+                    f.write(content)
+        return 0
     if a.source:
         with open(a.source) as f:
             results = json.load(f)

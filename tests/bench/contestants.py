@@ -71,9 +71,10 @@ def fill(template, words):
     return re.sub(r"@(\w+)@", lambda found: str(words[found[1]]), text)
 
 
-def recipe(name, row, directory, port, origin, tools):
-    """The configuration's text and file, and the command that serves it."""
+def recipe(name, row, directory, port, origin, tools, extra=""):
+    """The configuration's text and file, and the command that serves it. `extra`: lines for ostler, before its ProxyPass."""
     words = {"dir": directory, "port": port, "origin": origin, "children": row.children, "log": "", "status": "",
+             "extra": extra,
              "mpm": driver(name), "modules": HTTPD_MODULES}
     kind = family(name)
     if kind == "ostler":
@@ -180,7 +181,7 @@ class Server:
         self.output.close()
 
 
-def start(name, row, directory, origin, tools, cores):
+def start(name, row, directory, origin, tools, cores, extra=""):
     home = os.path.join(directory, name)
     shutil.rmtree(home, ignore_errors=True)
     os.mkdir(home)
@@ -189,7 +190,7 @@ def start(name, row, directory, origin, tools, cores):
         server = Server(name, [tools["bench-relay"], f"127.0.0.1:{origin}"], cores, home, speaks=True)
     else:
         port = free_port()
-        text, path, words = recipe(name, row, home, port, origin, tools)
+        text, path, words = recipe(name, row, home, port, origin, tools, extra)
         with open(path, "w") as f:
             f.write(text)
         server = Server(name, words, cores, home, port=port)

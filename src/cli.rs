@@ -9,7 +9,6 @@ pub mod watch;
 
 use crate::config::model::Mpm;
 use crate::status::Form;
-use crate::top;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -171,19 +170,13 @@ struct StatusWords {
     watch: Option<Duration>,
 }
 
-/// What `--watch` takes.
-fn interval(word: &str) -> Result<Duration, String> {
-    let seconds = word.parse().ok().filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds from 0.1 to 86400".to_owned())
-}
-
 #[derive(Args, Debug)]
 struct TopWords {
     #[command(flatten)]
     board: BoardWords,
 
-    /// Look at the scoreboard every SECONDS, from 0.05 to 3600; + and - change it
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = top_interval)]
+    /// Look at the scoreboard every SECONDS; + and - change it
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
 }
 
@@ -207,12 +200,10 @@ struct BoardWords {
     scoreboard: Option<PathBuf>,
 }
 
-/// What `ostler top --interval` takes.
-fn top_interval(word: &str) -> Result<Duration, String> {
-    let range = top::SHORTEST_INTERVAL.as_secs_f64()..=top::LONGEST_INTERVAL.as_secs_f64();
-    let seconds = word.parse().ok().filter(|seconds: &f64| range.contains(seconds));
-    let refusal = || format!("seconds from {} to {}", range.start(), range.end());
-    seconds.map(Duration::from_secs_f64).ok_or_else(refusal)
+/// What `--watch` and `--interval` take.
+fn interval(word: &str) -> Result<Duration, String> {
+    let seconds = word.parse().ok().filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds from 0.1 to 86400".to_owned())
 }
 
 /// [`Mpm`] as a word on the command line.
@@ -378,7 +369,7 @@ pub struct Look {
     pub watch: Option<Duration>,
 }
 
-/// Where `ostler status` finds the scoreboard.
+/// Where `ostler status` and `ostler top` find the scoreboard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Board {
     /// At the place that this configuration names.
@@ -670,8 +661,8 @@ mod tests {
             ("status --watch 0", "seconds from 0.1"),
             ("status --watch nan", "seconds from 0.1"),
             ("top -f x --scoreboard y", "cannot be used with"),
-            ("top --interval 0", "seconds from 0.05 to 3600"),
-            ("top --interval nan", "seconds from 0.05 to 3600"),
+            ("top --interval 0", "seconds from 0.1"),
+            ("top --interval nan", "seconds from 0.1"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

@@ -12,7 +12,8 @@ use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, co
 use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::status::Form;
 use ostler::status::brief::Verdict;
-use ostler::{status, sys, top};
+use ostler::top::{self, TopError};
+use ostler::{status, sys};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -321,7 +322,7 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
 
 /// `ostler status`.
 fn show_status(look: Look) -> ExitCode {
-    let path = match path_of(look.board) {
+    let path = match find_board(look.board) {
         Ok(path) => path,
         Err(failure) => return verdict(Err(failure)),
     };
@@ -346,15 +347,45 @@ fn show_status(look: Look) -> ExitCode {
     }
 }
 
+/// `ostler top`.
+fn show_top(board: Board, interval: Duration) -> Result<ExitCode, Failure> {
+    let path = find_board(board)?;
+    top::run(&path, interval).map_err(|error| match error {
+        TopError::Board(_) if is_no_board(&path) => Failure::Sentence(no_board(&path)),
+        error => Failure::Sentence(with_cause(&error)),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the scoreboard is.
+fn find_board(board: Board) -> Result<PathBuf, Failure> {
+    match board {
+        Board::At(path) => Ok(path),
+        Board::Of(file) => {
+            let name = file.path.display().to_string();
+            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
+                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
+            })
+        }
+    }
+}
+
+fn is_no_board(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
+fn no_board(path: &Path) -> String {
+    format!(
+        "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file is elsewhere, \
+         which --scoreboard can name",
+        path.display()
+    )
+}
+
 /// The scoreboard at `path` in a form, or why not, and what it amounts to.
 fn show_board(path: &Path, form: Option<Form>) -> (Result<String, Failure>, Verdict) {
-    if matches!(path.try_exists(), Ok(false)) {
-        let sentence = format!(
-            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file is \
-             elsewhere, which --scoreboard can name",
-            path.display()
-        );
-        return (Err(Failure::Sentence(sentence)), Verdict::Stopped);
+    if is_no_board(path) {
+        return (Err(Failure::Sentence(no_board(path))), Verdict::Stopped);
     }
     match look_at(path) {
         Ok((snapshot, now)) => {
@@ -373,26 +404,6 @@ fn before(path: &Path) -> String {
     let previous = ostler::scoreboard::board::Board::previous(path);
     let tell = |path: &Path| format!("\nthe one before: ostler status --scoreboard {}\n", path.display());
     if previous.exists() { tell(&previous) } else { String::new() }
-}
-
-/// Where the scoreboard is.
-fn path_of(board: Board) -> Result<PathBuf, Failure> {
-    match board {
-        Board::At(path) => Ok(path),
-        Board::Of(file) => {
-            let name = file.path.display().to_string();
-            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
-                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
-            })
-        }
-    }
-}
-
-/// `ostler top`.
-fn show_top(board: Board, interval: Duration) -> Result<ExitCode, Failure> {
-    let path = path_of(board)?;
-    top::run(&path, interval).map_err(|error| Failure::Sentence(with_cause(&error)))?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The scoreboard at `path` as it is now.

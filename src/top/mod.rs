@@ -36,15 +36,6 @@ use std::path::Path;
 use std::time::Duration;
 use view::{View, Wish};
 
-/// How often the scoreboard is looked at by default.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The shortest interval: below it, a large board would be read all the time.
-pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The longest interval.
-pub const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
-
 /// Why there is no view.
 #[derive(Debug)]
 pub enum TopError {

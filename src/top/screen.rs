@@ -12,7 +12,7 @@ use ratatui::crossterm::style::ResetColor;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use std::io::{self, BufWriter, Stdout};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,7 +68,9 @@ impl Screen {
     /// # Errors
     /// If the terminal has gone.
     pub fn wipe(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Not by `clear`: it asks the terminal where its cursor is, and waits for an answer among the keys.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Gives the terminal back while `meanwhile` runs, and takes it again.

@@ -32,7 +32,7 @@ fn announced_after(daemon: &Daemon, count: usize) -> (i32, Vec<String>) {
 
 /// The first groom and its first address.
 #[track_caller]
-fn groom(daemon: &Daemon) -> (i32, SocketAddr) {
+pub fn groom(daemon: &Daemon) -> (i32, SocketAddr) {
     let (pid, addresses) = announced_after(daemon, 0);
     (pid, addresses[0].parse().expect("an address"))
 }

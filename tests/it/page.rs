@@ -2,16 +2,19 @@
 
 use crate::support::daemon::run;
 use crate::support::load::all_served;
-use crate::support::{Backend, Daemon, Mpm, at_once};
+use crate::support::{Backend, Daemon, Failure, Mpm, Response, at_once};
 use regex::Regex;
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::thread::JoinHandle;
 
 /// The letters of each child, by pid.
 type Grid = BTreeMap<String, String>;
 
 /// What Chromium has made of a page once it is loaded: the document as it stands then.
 fn loaded(url: &str) -> String {
+    let found = Command::new("chromium").arg("--version").output();
+    assert!(found.is_ok(), "the package chromium is not installed, scripts/test installs it: {found:?}");
     let profile = tempfile::tempdir().expect("a temporary directory");
     let mut browser = Command::new("chromium");
     browser
@@ -20,7 +23,7 @@ fn loaded(url: &str) -> String {
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(["--dump-dom", url]);
     let run = run(browser);
-    assert_eq!(run.code, Some(0), "chromium (Debian's package of that name): {run:?}");
+    assert_eq!(run.code, Some(0), "{run:?}");
     run.stdout
 }
 
@@ -63,48 +66,53 @@ fn grid_of_scoreboard(text: &str) -> Grid {
         .collect()
 }
 
-#[test]
-fn chromium_shows_the_scoreboard_as_it_is() {
-    let backend = Backend::start();
+/// Two children of five workers, with the page on their own listener and on one of its own.
+fn daemon_of_ten(backend: &Backend) -> Daemon {
     let daemon = Daemon::under(
         Mpm::Event,
         &format!(
             "StartServers 2\nServerLimit 2\nThreadsPerChild 5\nMaxRequestWorkers 10\nMinSpareThreads 1\nMaxSpareThreads 10\n\
-             <Location /server-status>\nProxyPass !\nSetHandler server-status\n</Location>\nProxyPass / {}/",
+             StatusListen 0\n<Location /server-status>\nProxyPass !\nSetHandler server-status\n</Location>\nProxyPass / {}/",
             backend.url()
         ),
     );
     for _ in 0..20 {
         assert_eq!(daemon.get("/bytes/1000").status, 200);
     }
+    daemon
+}
+
+/// Requests that are held, one for each of `count` workers.
+fn hold(daemon: &Daemon, backend: &Backend, count: usize) -> Vec<JoinHandle<Result<Response, Failure>>> {
     let address = daemon.address();
     let clients =
-        at_once(4, move |number| crate::support::daemon::get(address, &format!("/hold/<{number}>")));
-    backend.wait_for_now(4);
-    // From here on nothing moves but the browser's own requests.
-    let status = daemon.wait_for_status("four busy workers", |status| (status.busy, status.idle) == (4, 6));
-    let document = loaded(&format!("http://{address}/server-status?refresh=60"));
-    let (shown, want) = (grid_of_page(&document), grid_of_scoreboard(&status.text));
-    assert_eq!(
-        shown.keys().collect::<Vec<_>>(),
-        want.keys().collect::<Vec<_>>(),
-        "{document}\n{}",
-        status.text
-    );
-    let pairs = |pid: &String| shown[pid].chars().zip(want[pid].chars()).collect::<Vec<_>>();
-    let mut others: Vec<(char, char)> =
-        want.keys().flat_map(pairs).filter(|(shown, held)| shown != held).collect();
-    others.sort_unstable();
-    // The page tells of itself: its request takes a worker like any other.
-    assert_eq!(others, [('W', '_')], "{shown:?} {want:?}");
-    assert!(want.iter().all(|(pid, letters)| shown[pid].len() == letters.len()), "{shown:?} {want:?}");
-    for number in 0..4 {
+        at_once(count, move |number| crate::support::daemon::get(address, &format!("/hold/<{number}>")));
+    backend.wait_for_now(count);
+    clients
+}
+
+#[track_caller]
+fn assert_names_requests(document: &str, count: usize) {
+    for number in 0..count {
         // Escaped once, and shown as it was sent.
         let request = format!("GET /hold/&lt;{number}&gt; HTTP/1.1");
         assert!(document.contains(&format!("<td class=\"wide\">{request}</td>")), "{request}\n{document}");
     }
+}
+
+#[test]
+fn chromium_shows_the_scoreboard_as_it_is_when_every_worker_is_busy() {
+    let backend = Backend::start();
+    let daemon = daemon_of_ten(&backend);
+    let (_, address) = crate::groom::groom(&daemon);
+    let clients = hold(&daemon, &backend, 10);
+    // From here on nothing moves.
+    let status = daemon.wait_for_status("ten busy workers", |status| (status.busy, status.idle) == (10, 0));
+    let document = loaded(&format!("http://{address}/?refresh=60"));
+    assert_eq!(grid_of_page(&document), grid_of_scoreboard(&status.text), "{document}\n{}", status.text);
+    assert_names_requests(&document, 10);
     for part in [
-        "5 of 10 workers busy (50 %), 5 idle",
+        "10 of 10 workers busy (100 %), 0 idle: MaxRequestWorkers is reached, further clients wait",
         "http-equiv=\"refresh\" content=\"60\"",
         "<div class=\"bars\"><i",
         "<b class=\"p99\" title=\"p99 ",
@@ -116,6 +124,32 @@ fn chromium_shows_the_scoreboard_as_it_is() {
     for part in ["<script", "src=", "<link", "url(", "@import"] {
         assert!(!document.contains(part), "{part}\n{document}");
     }
+    backend.release();
+    all_served(clients);
+}
+
+#[test]
+fn chromium_shows_a_page_of_the_site_with_its_own_request_in_it() {
+    let backend = Backend::start();
+    let daemon = daemon_of_ten(&backend);
+    let clients = hold(&daemon, &backend, 4);
+    let status = daemon.wait_for_status("four busy workers", |status| (status.busy, status.idle) == (4, 6));
+    let document = loaded(&format!("http://{}/server-status", daemon.address()));
+    let (shown, want) = (grid_of_page(&document), grid_of_scoreboard(&status.text));
+    assert_eq!(
+        shown.keys().collect::<Vec<_>>(),
+        want.keys().collect::<Vec<_>>(),
+        "{document}\n{}",
+        status.text
+    );
+    assert!(want.iter().all(|(pid, letters)| shown[pid].len() == letters.len()), "{shown:?} {want:?}");
+    let pairs = |pid: &String| shown[pid].chars().zip(want[pid].chars()).collect::<Vec<_>>();
+    let others: Vec<(char, char)> =
+        want.keys().flat_map(pairs).filter(|(shown, held)| shown != held).collect();
+    // The request for the page takes a worker like any other.
+    assert_eq!(others, [('W', '_')], "{shown:?} {want:?}");
+    assert_names_requests(&document, 4);
+    assert!(document.contains("5 of 10 workers busy (50 %), 5 idle"), "{document}");
     backend.release();
     all_served(clients);
 }

@@ -139,6 +139,11 @@ fn another_size_is_drawn_anew_and_a_filter_sifts() {
     assert!(top.lines().join("\n").contains("REQUEST  3 by slot"), "while it pauses, it shows what was");
     top.press("p");
     top.wait_for_words("0 of 6 busy");
+    // Something else has written to the screen.
+    std::fs::write(top.path(), "\x1b[2J").expect("it is a terminal");
+    top.wait_for("an empty screen", |lines| !lines.iter().any(|line| line.contains("0 of 6 busy")));
+    top.press("\x0c");
+    top.wait_for_words("0 of 6 busy");
     top.press("q");
     assert_eq!(top.wait_for_end().0.code(), Some(0));
 }
@@ -160,6 +165,28 @@ fn however_it_ends_the_terminal_is_as_it_was() {
         top.signal(signal);
         assert_eq!(top.wait_for_end().0.code(), Some(0), "{signal:?}");
     }
+}
+
+#[test]
+fn it_stands_aside_for_the_shell_and_comes_back() {
+    let backend = Backend::start();
+    let daemon = daemon_of_six(Mpm::Event, &backend);
+    let board = daemon.home().path("scoreboard");
+    let script = format!(
+        "set -m; {PROGRAM} top --interval 0.1 --scoreboard {}; echo the shell is back; read line; fg; echo over",
+        board.display()
+    );
+    let mut top = Terminal::start(Path::new("/bin/bash"), &["--norc", "-c", &script], &[], 80, 24);
+    top.wait_for_words("0 of 6 busy");
+    top.press("\x1a");
+    top.wait_for_words("the shell is back");
+    assert!(!top.is_taken());
+    top.press("\r");
+    top.wait_for_words("0 of 6 busy");
+    assert!(top.is_taken());
+    top.press("q");
+    let (status, lines) = top.wait_for_end();
+    assert!(status.success() && lines.iter().any(|line| line == "over"), "{lines:#?}");
 }
 
 /// Played by [`a_panic_leaves_the_terminal_as_it_was_and_its_message_readable`] in a process of its own.
@@ -240,7 +267,7 @@ fn without_a_terminal_it_says_what_to_use_instead() {
     assert_eq!((piped.code, piped.stderr.lines().count()), (Some(1), 1), "{piped:?}");
     assert!(piped.stderr.contains("ostler status --watch"), "{piped:?}");
     let arguments = ["top", "--scoreboard", &board];
-    for (environment, words) in [("dumb", "status --watch"), ("xterm", "scoreboard")] {
+    for (environment, words) in [("dumb", "status --watch"), ("xterm", "there is no scoreboard at ")] {
         let terminal = Terminal::start(Path::new(PROGRAM), &arguments, &[("TERM", environment)], 200, 24);
         let (status, lines) = terminal.wait_for_end();
         assert_eq!(status.code(), Some(1), "{lines:?}");

@@ -68,6 +68,11 @@ impl Terminal {
         Self { process, keyboard, line: Some(slave), path, before, begun, screen, reader: Some(reader) }
     }
 
+    /// The program's end of it, which others may write to as well.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Types.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).expect("the terminal takes keys");

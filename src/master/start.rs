@@ -338,9 +338,9 @@ fn running(holder: Holder, path: &Path) -> StartError {
     StartError::Running { pid, path: path.to_owned() }
 }
 
-/// Makes the directory of a PidFile or ScoreBoardFile if it is the one that no package can make for good, since
+/// Makes the directory of a PidFile, ScoreBoardFile or StatusListen if it is the one that no package can make for good, since
 /// `/run` is empty after each boot. Whatever goes wrong shows when the file is opened.
-fn make_run_directory(file: &Path) {
+pub(super) fn make_run_directory(file: &Path) {
     if let Some(directory) = file.parent().filter(|directory| directory.ends_with(RUN_DIRECTORY)) {
         let _ = fs::DirBuilder::new().mode(0o755).create(directory);
     }

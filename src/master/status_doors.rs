@@ -9,6 +9,7 @@ use crate::groom::Entrance;
 use crate::master::error::StartError;
 use crate::master::heritage::Predecessor;
 use crate::master::listeners;
+use crate::master::start::make_run_directory;
 use crate::sys::socket::{self, ListenOptions};
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -134,9 +135,12 @@ impl StatusDoors {
             }
             let fd = match wanted {
                 StatusListen::Tcp(listen) => bind_address(listen, config),
-                StatusListen::Unix(path) => socket::listen_unix(path, BACKLOG).and_then(|fd| {
-                    chown(path, None, group).map(|()| fd).inspect_err(|_| drop(fs::remove_file(path)))
-                }),
+                StatusListen::Unix(path) => {
+                    make_run_directory(path);
+                    socket::listen_unix(path, BACKLOG).and_then(|fd| {
+                        chown(path, None, group).map(|()| fd).inspect_err(|_| drop(fs::remove_file(path)))
+                    })
+                }
             };
             Ok(StatusDoor::new(wanted.clone(), fd.map_err(fault)?, std::process::id()))
         };
@@ -373,6 +377,20 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(fifth);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_our_own_run_directory_is_made_for_a_socket() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let line = |path: &str| format!("StatusListen unix:{}", home.path().join(path).display());
+        let doors = bind(&line("ostler/status"), &StatusDoors::default()).expect("made");
+        assert!(UnixStream::connect(home.path().join("ostler/status")).is_ok());
+        drop(doors);
+        let refused = bind(&line("typo/status"), &StatusDoors::default()).unwrap_err().sentence();
+        assert!(
+            refused.ends_with("No such file or directory; create the directory, or correct the path"),
+            "{refused}"
+        );
     }
 
     #[test]

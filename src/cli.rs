@@ -5,11 +5,13 @@
 
 pub mod answers;
 pub mod reading;
+pub mod sizing;
 
 use crate::config::model::Mpm;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use sizing::{SizeWords, Sizing};
 use std::path::{Path, PathBuf};
 
 /// The configuration file that is read when no flag names one.
@@ -126,6 +128,8 @@ enum Tool {
     Demo(DemoWords),
     /// Show the children and workers of a daemon, from its scoreboard file, without asking it
     Status(StatusWords),
+    /// Measure what the server takes, and say which limits fit the memory there is
+    Size(SizeWords),
 }
 
 #[derive(Args, Debug)]
@@ -226,6 +230,8 @@ pub enum Wish {
     Brief(ConfigFile),
     /// `ostler status`.
     Status(Board),
+    /// `ostler size`.
+    Size(Sizing),
     /// `ostler demo`.
     Demo {
         /// The process model.
@@ -363,6 +369,7 @@ impl Cli {
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
             Some(Tool::Status(words)) => return Ok(Wish::Status(words.board())),
+            Some(Tool::Size(words)) => return Ok(Wish::Size(words.sizing())),
             None => {}
         }
         self.refuse_what_we_have_not()?;
@@ -483,6 +490,13 @@ fn config_file(file: Option<PathBuf>, server_root: Option<PathBuf>, defines: Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::size::budget::Asked;
+    use crate::size::inquiry::Form;
+
+    /// What is read if no flag names a file.
+    fn file_by_default() -> ConfigFile {
+        ConfigFile { path: DEFAULT_CONFIG.into(), ..ConfigFile::default() }
+    }
 
     fn wish(line: &str) -> Result<Wish, String> {
         parse(["ostler"].into_iter().chain(line.split_whitespace())).map_err(|error| error.to_string())
@@ -545,6 +559,23 @@ mod tests {
             ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
             ("status -f x", Wish::Status(Board::Of(file("x")))),
             ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
+            ("size", Wish::Size(Sizing::of(Board::Of(file_by_default())))),
+            (
+                "size -f x --memory 512M --reserve 1G --mpm prefork --idle 3 --reload --private --json",
+                Wish::Size(Sizing {
+                    mpm: Some(Mpm::Prefork),
+                    asked: Asked { memory: Some(512 << 20), reserve: Some(1 << 30) },
+                    idle: Some(3),
+                    reload: true,
+                    private: true,
+                    form: Form::Json,
+                    ..Sizing::of(Board::Of(ConfigFile { mpm: Some(Mpm::Prefork), ..file("x") }))
+                }),
+            ),
+            (
+                "size --scoreboard b --print-config",
+                Wish::Size(Sizing { form: Form::Config, ..Sizing::of(Board::At("b".into())) }),
+            ),
             ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
             (
                 "demo --mpm worker --port 0 --print-config",
@@ -570,6 +601,10 @@ mod tests {
             ("demo --mpm thread", "invalid value 'thread'"),
             ("demo --port 70000", "70000"),
             ("status -f x --scoreboard y", "cannot be used with"),
+            ("size --memory 5X", "is not a size"),
+            ("size --memory -5", "invalid value"),
+            ("size --json --print-config", "cannot be used with"),
+            ("size --scoreboard x -f y", "cannot be used with"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

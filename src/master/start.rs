@@ -5,7 +5,7 @@
 //! (lock, scoreboard, first child) it reports to the launching process.
 
 use crate::clock::Tick;
-use crate::config::model::{Config, Mpm};
+use crate::config::model::Config;
 use crate::log::line::Module;
 use crate::master::bequest::HAND_OVER;
 use crate::master::boards::Boards;
@@ -24,6 +24,9 @@ use crate::master::spawn::Estate;
 use crate::master::supervisor::Master;
 use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::scoreboard::snapshot::{Life, Snapshot};
+use crate::size::descriptors;
+use crate::size::measure::machine;
+use crate::size::warnings::warnings;
 use crate::sys::lock::Holder;
 use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
@@ -34,9 +37,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Descriptors that a process of ours has whatever it does: streams, poll, signals, scoreboard, and some air.
-const FIXED_DESCRIPTORS: u64 = 24;
 
 /// The directory under `/run` or `$XDG_RUNTIME_DIR` that is ours to make: it is gone after each boot.
 const RUN_DIRECTORY: &str = "ostler";
@@ -107,6 +107,9 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
     }
     if let Some(note) = &descent.note {
         slog::warn!(log, "{note}"; "module" => Module::Unixd.name());
+    }
+    for warning in warnings(&generation.config, &machine::facts_of_this_process()) {
+        slog::warn!(log, "{warning}"; "module" => Module::Core.name());
     }
     slog::debug!(log, "RLIMIT_NOFILE is {descriptors}");
     Home { generation, config_path, reader, invocation, predecessor, foreground }.serve(report)
@@ -327,7 +330,7 @@ pub(super) fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
         Ok(limit) => limit,
         Err(_) => privilege::nofile().map_err(fault)?.0,
     };
-    for (whom, needed) in needs(config) {
+    for (whom, needed) in descriptors::needs(config) {
         if limit < needed {
             return Err(StartError::Descriptors { limit, needed, whom });
         }
@@ -335,45 +338,9 @@ pub(super) fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
     Ok(limit)
 }
 
-/// How many descriptors the processes need at least: a worker serves one client and one backend at a time.
-fn needs(config: &Config) -> [(String, u64); 2] {
-    let count = |length: usize| length as u64;
-    let common = FIXED_DESCRIPTORS + count(config.listen.len()) + 2 * count(config.log_targets.len());
-    let threads = u64::from(config.limits.threads_per_child);
-    let slots = u64::from(config.limits.slots());
-    let child = match config.mpm {
-        Mpm::Prefork => "a child".to_owned(),
-        Mpm::Event | Mpm::Worker => format!("a child of {threads} threads"),
-    };
-    let listeners = count(config.listen.len());
-    [
-        // A thread's client and backend, and a bell where it waits for a place at its backend by itself.
-        (child, common + if config.mpm == Mpm::Event { 2 * threads } else { 3 * threads }),
-        // While it forks, the master holds a second descriptor of each listener.
-        (format!("the master of {slots} slots"), common + slots + listeners),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Options};
-
-    fn config(text: &str) -> Config {
-        config::from_text("test", text, &Options::default()).expect("a valid text").config
-    }
-
-    #[test]
-    fn how_many_descriptors_are_needed() {
-        let text = "Listen 127.0.0.1:0\nListen 127.0.0.1:1\nServerLimit 4\n";
-        let event = config(&format!("MPM event\n{text}ThreadsPerChild 10\nMaxRequestWorkers 40\n"));
-        let [(child, of_child), (master, of_master)] = needs(&event);
-        let logs = 2 * event.log_targets.len() as u64;
-        assert_eq!((child.as_str(), of_child), ("a child of 10 threads", 24 + 2 + logs + 20));
-        assert_eq!((master.as_str(), of_master), ("the master of 8 slots", 24 + 2 + logs + 8 + 2));
-        let prefork = config(&format!("MPM prefork\n{text}MaxRequestWorkers 4\n"));
-        assert_eq!(needs(&prefork)[0], ("a child".to_owned(), 24 + 2 + logs + 3));
-    }
 
     #[test]
     fn only_our_own_run_directory_is_made() {

@@ -32,6 +32,7 @@ mod proxy;
 mod reload;
 mod robust;
 mod signals;
+mod size;
 mod startup;
 mod status;
 mod tools;

@@ -128,7 +128,7 @@ fn memory(text: &mut String, budget: &Budget) {
                 own => format!("without the {} of this server", shown(own)),
             };
             row("- used by others", others(pot, budget.own), &note);
-            row("- to stay free", budget.reserve, "--reserve");
+            row("- to stay free", budget.reserve, "--reserve; a tenth of it by default");
         }
         None => {
             row("asked for", budget.bytes.saturating_add(budget.reserve), "--memory");
@@ -165,7 +165,11 @@ fn forecast(text: &mut String, advice: &Advice, budget: &Budget) {
             format!("{} children x {} threads = {workers} workers", plan.children, plan.threads)
         }
     };
-    let _ = writeln!(text, "\nAt its most: {shape}");
+    let idle = match plan.all_children() * u64::from(plan.idle) {
+        0 => String::new(),
+        idle => format!(", and {idle} idle connections"),
+    };
+    let _ = writeln!(text, "\nAt its most: {shape}{idle}");
     lines(text, &forecast.processes);
     sum(text, "= processes (PSS)", forecast.pss(), "what smem or \"ostler size\" will show");
     lines(text, &forecast.kernel);

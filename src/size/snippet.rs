@@ -32,20 +32,17 @@ pub fn snippet(advice: &Advice, budget: u64) -> String {
             why => writeln!(text, "    {name:<24} {value:<7} # {why}"),
         };
     };
-    let prefork = plan.mpm == Mpm::Prefork;
-    let server_limit = if prefork { SERVER_LIMIT.1 } else { SERVER_LIMIT.0 };
-    if plan.children > server_limit {
-        line(
-            "ServerLimit",
-            plan.children.into(),
-            &format!("the default of {server_limit} would be in the way"),
-        );
-    }
-    if !prefork {
-        if plan.threads > THREAD_LIMIT {
-            let why = format!("the default of {THREAD_LIMIT} would be in the way");
-            line("ThreadLimit", plan.threads.into(), &why);
+    let mut bound = |name: &str, value: u32, default: u32| {
+        if value > default {
+            line(name, value.into(), &format!("the default of {default} would be in the way"));
+        } else {
+            line(&format!("# {name}"), default.into(), "the default is enough");
         }
+    };
+    let prefork = plan.mpm == Mpm::Prefork;
+    bound("ServerLimit", plan.children, if prefork { SERVER_LIMIT.1 } else { SERVER_LIMIT.0 });
+    if !prefork {
+        bound("ThreadLimit", plan.threads, THREAD_LIMIT);
         line("ThreadsPerChild", plan.threads.into(), "");
     }
     let why = if prefork {
@@ -98,8 +95,9 @@ mod tests {
                     let idle = if mpm == Mpm::Event { 2 * threads } else { 0 };
                     let advice = advice(Question { mpm, threads, idle, tcp_backends: 0, ..QUESTION }, bytes);
                     let snippet = snippet(&advice, bytes);
-                    let text =
-                        format!("Listen 127.0.0.1:80\nServerName a.test\nErrorLog /dev/stderr\n{snippet}");
+                    let text = format!(
+                        "Listen 127.0.0.1:80\nServerName a.test\nErrorLog /dev/stderr\n{snippet}ProxyPass / http://127.0.0.1:3000/\n"
+                    );
                     let loaded = config::from_text("test", &text, &Options::default())
                         .unwrap_or_else(|faults| panic!("{faults}\n{snippet}"));
                     assert!(loaded.notes.is_empty(), "{:?}\n{snippet}", loaded.notes);

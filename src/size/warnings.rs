@@ -131,7 +131,7 @@ mod tests {
         let text = format!("Listen 127.0.0.1:80\nServerName a.test\nErrorLog /dev/stderr\n{text}");
         let config = config::from_text("test", &text, &Options::default()).expect("a valid text").config;
         let mut facts = facts();
-        facts.pots = vec![Pot { name: "this machine (MemTotal)".into(), total: 2 << 30, used: 0 }];
+        facts.pots = vec![Pot { name: "this machine (MemTotal)".into(), total: 1 << 30, used: 0 }];
         change(&mut facts);
         warnings(&config, &facts)
     }
@@ -195,7 +195,7 @@ mod tests {
         }
         let said = said(&format!("MPM event\n{big}"), |_| {});
         assert!(
-            said[0].ends_with("and this machine (MemTotal) has 2.0 GiB: it would swap, or be killed; \"ostler size\" measures what fits"),
+            said[0].ends_with("and this machine (MemTotal) has 1.0 GiB: it would swap, or be killed; \"ostler size\" measures what fits"),
             "{said:?}"
         );
     }

@@ -16,7 +16,7 @@ pub struct ProcessLimits {
 }
 
 /// What the whole machine may have, and has.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MachineLimits {
     /// `fs.file-max`: open files.
     pub files: u64,
@@ -30,6 +30,13 @@ pub struct MachineLimits {
     pub ports: u64,
     /// What `net.ipv4.tcp_wmem` gives a connection to begin with, bytes.
     pub send_buffer: u64,
+}
+
+impl Default for MachineLimits {
+    /// Of a machine that tells nothing.
+    fn default() -> Self {
+        parse_machine("", "", ["", ""], "", "", "")
+    }
 }
 
 /// The limits of a process.
@@ -128,7 +135,7 @@ mod tests {
             send_buffer: 16_384,
         };
         assert_eq!(have, want);
-        let none = parse_machine("", "", ["", ""], "", "", "");
+        let none = MachineLimits::default();
         assert_eq!((none.files, none.tasks, none.ports, none.tasks_used), (u64::MAX, u64::MAX, 28_232, 0));
         assert_eq!(parse_machine("", "", ["", ""], "x", "9 3", "").ports, 0);
     }

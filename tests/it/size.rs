@@ -1,4 +1,7 @@
 //! `ostler size`: what it forecasts is what a server at its most takes, and it leaves nothing behind.
+//!
+//! `OSTLER_TEST_MEMORY` (for example 512M: thousands of threads or processes) makes the servers that are loaded to the
+//! full larger than they are by default.
 
 use crate::support::{Daemon, Home, Mpm, descriptors, ostler, processes, wait_until};
 use mio::net::{TcpListener, TcpStream};
@@ -32,7 +35,8 @@ impl Holder {
     fn start() -> Self {
         let poll = Poll::new().expect("a descriptor is free");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a descriptor is free");
-        let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("port 0 is always free");
+        let listener =
+            TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("port 0 is always free");
         let address = listener.local_addr().expect("bound above");
         let held = Arc::new(AtomicU64::new(0));
         let over = Arc::new(AtomicBool::new(false));
@@ -62,7 +66,9 @@ fn serve(mut poll: Poll, mut listener: TcpListener, held: &AtomicU64, over: &Ato
             let Token(number) = event.token();
             if number == 1 {
                 while let Ok((mut stream, _)) = listener.accept() {
-                    poll.registry().register(&mut stream, Token(next), Interest::READABLE).expect("it is new");
+                    poll.registry()
+                        .register(&mut stream, Token(next), Interest::READABLE)
+                        .expect("it is new");
                     connections.insert(next, stream);
                     next += 1;
                 }
@@ -118,18 +124,22 @@ fn load_to_the_full(mpm: Mpm, memory: &str) {
     let told = document(&["--private", "--mpm", mpm.name(), "--memory", memory, "--idle", IDLE]);
     let workers = number(&told["limits"]["max_request_workers"]);
     let children = number(&told["limits"]["server_limit"]);
-    let idle = told["limits"]["max_connections_per_process"].as_u64().map_or(0, |most| most * children - workers);
+    let idle =
+        told["limits"]["max_connections_per_process"].as_u64().map_or(0, |most| most * children - workers);
     // Both ends of every connection are here, but for the daemon's.
     let needed = 2 * workers + idle + 200;
     assert!(descriptors() > needed, "{needed} descriptors are needed; raise ulimit -n");
     let origin = Holder::start();
     let snippet = told["configuration"].as_str().expect("lines of a configuration");
-    let start =
-        if snippet.contains("StartServers") { String::new() } else { format!("StartServers {children}\n") };
-    let daemon = Daemon::at(
-        Home::new(),
-        &format!("{snippet}{start}KeepAliveTimeout 600\nProxyPass / http://{}/\n", origin.address),
-    );
+    assert!(!snippet.contains("StartServers"), "too few children for a forecast to be tried: {snippet}");
+    let spare = if mpm.is_prefork() { "SpareServers" } else { "SpareThreads" };
+    let start = format!("StartServers {children}\nMin{spare} {workers}\nMax{spare} {}\n", 2 * workers);
+    let home = Home::new();
+    // A program of its own: pages that daemons of other tests map as well would count for a part only.
+    let program = home.path("ostler");
+    fs::copy(env!("CARGO_BIN_EXE_ostler"), &program).expect("there is room for a copy");
+    let text = format!("{snippet}{start}KeepAliveTimeout 600\nProxyPass / http://{}/\n", origin.address);
+    let daemon = Daemon::by(Command::new(program), home, &text);
     let count = usize::try_from(children).expect("few enough");
     daemon.wait_for_children(count);
     // Not quite all: where one child has got more of them than others, its workers could not all become busy.
@@ -160,19 +170,18 @@ fn load_to_the_full(mpm: Mpm, memory: &str) {
         quiet.len(),
         number(&told["budget"]["bytes"]),
     );
-    assert!((0.85..=1.15).contains(&ratio), "PSS {took} is {ratio:.3} of what was forecast, {forecast}: {told:#}");
+    assert!(
+        (0.85..=1.15).contains(&ratio),
+        "PSS {took} is {ratio:.3} of what was forecast, {forecast}: {told:#}"
+    );
     assert!(whole <= number(&told["budget"]["bytes"]), "{told:#}");
     daemon.tolerate("MaxRequestWorkers");
 }
 
 under_each_mpm! {
     fn a_server_of_the_limits_that_are_named_takes_what_was_forecast(mpm) {
-        load_to_the_full(mpm, "64M");
-    }
-
-    #[ignore = "thousands of processes or threads, about a minute: the long form of the test above"]
-    fn half_a_gibibyte_loaded_to_the_full_takes_what_was_forecast(mpm) {
-        load_to_the_full(mpm, "512M");
+        let memory = std::env::var("OSTLER_TEST_MEMORY").unwrap_or_else(|_| "64M".to_owned());
+        load_to_the_full(mpm, &memory);
     }
 
     fn a_live_server_is_measured_as_it_is(mpm) {
@@ -216,7 +225,11 @@ fn another_process_model_than_the_live_one_is_measured_privately() {
     let config = daemon.home().config();
     let told =
         document(&["-f", config.to_str().expect("a plain path"), "--mpm", "prefork", "--memory", "256M"]);
-    assert_eq!((&told["mpm"], &told["costs"]["from"]["child"]), (&"prefork".into(), &"private".into()), "{told:#}");
+    assert_eq!(
+        (&told["mpm"], &told["costs"]["from"]["child"]),
+        (&"prefork".into(), &"private".into()),
+        "{told:#}"
+    );
     let remark = told["remarks"][0].as_str().expect("a remark");
     assert!(remark.contains("runs worker, not prefork; a private one was measured instead"), "{remark}");
 }
@@ -261,7 +274,10 @@ fn a_private_server_ends_with_whoever_started_it() {
             if size.try_wait().expect("it is our own child").is_some() {
                 panic!("it has ended without a private server");
             }
-            processes::children_of(pid).first().copied().filter(|master| !processes::children_of(*master).is_empty())
+            processes::children_of(pid)
+                .first()
+                .copied()
+                .filter(|master| !processes::children_of(*master).is_empty())
         });
         if let Some(signal) = signal {
             kill(Pid::from_raw(pid), signal).expect("it is there");
@@ -300,7 +316,8 @@ fn machine(names: &[&str]) -> i64 {
     let text = fs::read_to_string("/proc/meminfo").expect("/proc is there");
     let field = |name: &&str| {
         let line = text.lines().find_map(|line| line.strip_prefix(*name)?.strip_prefix(':'));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok()).expect("a field of that name")
+        line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok())
+            .expect("a field of that name")
     };
     names.iter().map(field).sum::<i64>() * 1024
 }

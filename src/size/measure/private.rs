@@ -352,7 +352,7 @@ mod tests {
                 let (few, more) = counts(mpm, threads);
                 assert!(few < more && more * threads <= MOST_HELD.max(3 * threads));
                 let origin = SocketAddr::from(([127, 0, 0, 1], 3000));
-                let text = text(&trial, more, Path::new("/dev/shm/x"), origin, root);
+                let text = text(&trial, more, Path::new("/tmp"), origin, root);
                 let loaded = config::from_text("test", &text, &Options::default())
                     .unwrap_or_else(|faults| panic!("{faults}\n{text}"));
                 assert!(loaded.notes.is_empty(), "{:?}\n{text}", loaded.notes);

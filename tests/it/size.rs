@@ -117,7 +117,7 @@ fn pss(pid: i32) -> u64 {
 }
 
 /// Idle connections for each worker of event.
-const IDLE: &str = "4";
+const IDLE: &str = "1";
 
 /// Sizes, starts a server of the limits that are named, has all of its workers busy, and compares.
 fn load_to_the_full(mpm: Mpm, memory: &str) {
@@ -127,7 +127,7 @@ fn load_to_the_full(mpm: Mpm, memory: &str) {
     let idle =
         told["limits"]["max_connections_per_process"].as_u64().map_or(0, |most| most * children - workers);
     // Both ends of every connection are here, but for the daemon's.
-    let needed = 2 * workers + idle + 200;
+    let needed = 2 * workers + idle + 100;
     assert!(descriptors() > needed, "{needed} descriptors are needed; raise ulimit -n");
     let origin = Holder::start();
     let snippet = told["configuration"].as_str().expect("lines of a configuration");

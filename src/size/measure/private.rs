@@ -109,7 +109,9 @@ pub fn measure(trial: &Trial) -> Result<Samples, MeasureError> {
 /// How many children make the first and the second measurement.
 fn counts(mpm: Mpm, threads: u32) -> (u32, u32) {
     match mpm {
-        Mpm::Prefork => (8, 32),
+        // A child holds copies of the pages that the master has written to since its fork: few for the first
+        // children, then the same for each.
+        Mpm::Prefork => (48, 144),
         Mpm::Event | Mpm::Worker => {
             let more = (MOST_HELD / threads).clamp(3, 8);
             (if more >= 6 { 2 } else { 1 }, more)

@@ -54,6 +54,8 @@ pub struct Advice {
     pub forecast: Forecast,
     /// What it takes while a reload under full load drains the old children.
     pub reloading: u64,
+    /// What does not suffice for such a reload; empty if it fits.
+    pub reload_lacks: Vec<String>,
     /// All that bounds the children, memory first.
     pub ceilings: Vec<Ceiling>,
     /// Which of them is the lowest.
@@ -151,6 +153,12 @@ pub fn advise(
             budget: budget.bytes,
         });
     }
+    let twice = Plan { generations: 2, ..shape };
+    let reload_lacks = self::ceilings(&question, &twice, costs, kernel, budget, facts)
+        .into_iter()
+        .filter(|ceiling| ceiling.most < plan.children)
+        .map(|ceiling| ceiling.what)
+        .collect();
     if let Some(most) = facts.process.address_space
         && costs.address_space > most
     {
@@ -166,6 +174,7 @@ pub fn advise(
         plan,
         forecast: Forecast::of(&plan, costs, kernel),
         reloading: Forecast::of(&Plan { generations: 2, ..plan }, costs, kernel).total(),
+        reload_lacks,
         ceilings,
         lowest,
         remarks,
@@ -184,13 +193,13 @@ fn ceilings(
     let generations = u64::from(shape.generations);
     let one = Forecast::of(&Plan { children: 1, ..*shape }, costs, kernel).total();
     let none = Forecast::of(&Plan { children: 0, ..*shape }, costs, kernel).total();
-    let twice = if question.reload { ", old and new," } else { "" };
+    let both = if shape.generations > 1 { ", old and new," } else { "" };
     let mut ceilings = vec![
         Ceiling {
             what: MEMORY.to_owned(),
             most: children_that_fit(shape, costs, kernel, budget.bytes),
             how: format!(
-                "({} - {}) / {} for each child{twice} with all it holds",
+                "({} - {}) / {} for each child{both} with all it holds",
                 shown(budget.bytes),
                 shown(none),
                 shown(one.saturating_sub(none))
@@ -247,9 +256,12 @@ fn ceilings(
             what: "ports towards the backends".to_owned(),
             most: children(ports / (u64::from(question.threads) * generations)),
             how: format!(
-                "{} of net.ipv4.ip_local_port_range x {} TCP backends / {} workers",
+                "{} of net.ipv4.ip_local_port_range x {} / {} workers",
                 facts.machine.ports,
-                question.tcp_backends,
+                match question.tcp_backends {
+                    1 => "1 backend".to_owned(),
+                    many => format!("{many} backends"),
+                },
                 u64::from(question.threads) * generations
             ),
         });
@@ -315,6 +327,12 @@ pub(super) mod tests {
         let plain = QUESTION;
         assert_eq!(ask(fixed + 10 * each, plain, facts()), named("memory", 10));
         assert_eq!(ask(fixed + 10 * each - 1, plain, facts()), named("memory", 9));
+        let lacks = |bytes| {
+            let advice = advise(&plain, &COSTS, &KERNEL, &budget(bytes), &facts()).expect("some fit");
+            advice.reload_lacks
+        };
+        assert_eq!(lacks(fixed + 10 * each), ["memory"]);
+        assert_eq!(lacks(much), ["ports towards the backends"]);
         assert_eq!(ask(fixed + 10 * each, Question { reload: true, ..plain }, facts()), named("memory", 5));
         assert_eq!(ask(much, plain, facts()), named("ports towards the backends", 28_232 / 25));
         let unix = Question { tcp_backends: 0, ..plain };

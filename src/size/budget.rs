@@ -80,16 +80,18 @@ mod tests {
         let machine = pot("machine", 1000, 300);
         let group = pot("group", 400, 100);
         let asked = |memory, reserve| Asked { memory, reserve };
+        let both = [machine, group];
+        let alone = &both[..1];
         for (pots, own, wish, want) in [
-            (&[machine.clone()] as &[Pot], 0, asked(None, None), (Some("machine"), 100, 600)),
-            (&[machine.clone()], 50, asked(None, None), (Some("machine"), 100, 650)),
-            (&[machine.clone(), group.clone()], 0, asked(None, None), (Some("group"), 40, 260)),
-            (&[machine.clone(), group.clone()], 100, asked(None, Some(0)), (Some("group"), 0, 400)),
+            (alone, 0, asked(None, None), (Some("machine"), 100, 600)),
+            (alone, 50, asked(None, None), (Some("machine"), 100, 650)),
+            (&both, 0, asked(None, None), (Some("group"), 40, 260)),
+            (&both, 100, asked(None, Some(0)), (Some("group"), 0, 400)),
             // More used by itself than the group knows of: others cannot be less than nothing.
-            (&[machine.clone(), group.clone()], 200, asked(None, Some(0)), (Some("group"), 0, 400)),
-            (&[machine.clone()], 0, asked(None, Some(5000)), (Some("machine"), 5000, 0)),
-            (&[machine.clone()], 0, asked(Some(512), None), (None, 0, 512)),
-            (&[machine.clone()], 0, asked(Some(512), Some(12)), (None, 12, 500)),
+            (&both, 200, asked(None, Some(0)), (Some("group"), 0, 400)),
+            (alone, 0, asked(None, Some(5000)), (Some("machine"), 5000, 0)),
+            (alone, 0, asked(Some(512), None), (None, 0, 512)),
+            (alone, 0, asked(Some(512), Some(12)), (None, 12, 500)),
             (&[], 0, asked(Some(512), None), (None, 0, 512)),
         ] {
             let have = budget(pots, own, wish).expect("there is a pot or a wish");

@@ -37,40 +37,37 @@ impl Costs {
     /// magnitude elsewhere, and enough to tell what cannot fit.
     #[must_use]
     pub const fn known(mpm: Mpm) -> Self {
-        let kib = 1024;
+        const KIB: u64 = 1024;
+        let event = Self {
+            text: 5_900 * KIB,
+            master: 600 * KIB,
+            child: 600 * KIB,
+            thread: 13 * KIB,
+            threads: 25,
+            busy: 1_600,
+            idle: 335,
+            page_tables: 220 * KIB,
+            address_space: 1 << 30,
+        };
         match mpm {
-            Mpm::Event => Self {
-                text: 4_500 * kib,
-                master: 2_200 * kib,
-                child: 545 * kib,
-                thread: 13 * kib,
-                threads: 25,
-                busy: 1_700,
-                idle: 330,
-                page_tables: 216 * kib,
-                address_space: 300 << 20,
-            },
+            Mpm::Event => event,
             Mpm::Worker => Self {
-                text: 4_500 * kib,
-                master: 2_200 * kib,
-                child: 505 * kib,
-                thread: 11 * kib,
-                threads: 25,
-                busy: 13_500,
+                child: 480 * KIB,
+                thread: 9 * KIB,
+                busy: 14_100,
                 idle: 0,
-                page_tables: 226 * kib,
-                address_space: 300 << 20,
+                page_tables: 224 * KIB,
+                ..event
             },
             Mpm::Prefork => Self {
-                text: 4_500 * kib,
-                master: 2_200 * kib,
-                child: 180 * kib,
+                child: 163 * KIB,
                 thread: 0,
                 threads: 1,
-                busy: 16_400,
+                busy: 17_500,
                 idle: 0,
-                page_tables: 61 * kib,
-                address_space: 40 << 20,
+                page_tables: 63 * KIB,
+                address_space: 22 << 20,
+                ..event
             },
         }
     }

@@ -57,6 +57,7 @@ pub fn document(told: &Told<'_>) -> String {
             "kernel_bytes": advice.forecast.kernel(),
             "total": advice.forecast.total(),
             "while_reloading": advice.reloading,
+            "reload_lacks": advice.reload_lacks,
         },
         "remarks": remarks.iter().chain(&advice.remarks).collect::<Vec<_>>(),
         "configuration": snippet(advice, budget.bytes),

@@ -175,14 +175,14 @@ fn forecast(text: &mut String, advice: &Advice, budget: &Budget) {
     lines(text, &forecast.kernel);
     sum(text, "= kernel, for them", forecast.kernel(), "in no process's figures");
     sum(text, "= together", forecast.total(), &format!("of {}", shown(budget.bytes)));
-    let fits = if advice.reloading <= budget.bytes { "fits too" } else { "does not fit" };
-    let hint = match (advice.question.reload, advice.reloading <= budget.bytes) {
-        (false, false) => "; --reload leaves room for it",
-        _ => "",
+    let fits = if advice.reload_lacks.is_empty() {
+        "fits too".to_owned()
+    } else {
+        format!("does not fit ({}); --reload leaves room for it", advice.reload_lacks.join(", "))
     };
     let _ = writeln!(
         text,
-        "While a reload under full load drains the old children, up to {}: {fits}{hint}.",
+        "While a reload under full load drains the old children, up to {}: {fits}.",
         shown(advice.reloading)
     );
 }

@@ -175,7 +175,9 @@ fn load_to_the_full(mpm: Mpm, memory: &str) {
         "PSS {took} is {ratio:.3} of what was forecast, {forecast}: {told:#}"
     );
     assert!(whole <= number(&told["budget"]["bytes"]), "{told:#}");
-    daemon.tolerate("MaxRequestWorkers");
+    // Hundreds of children that all end at once may take their time on a small machine.
+    daemon.tolerate("it does not stop; killed");
+    drop(busy);
 }
 
 under_each_mpm! {

@@ -6,13 +6,17 @@
 pub mod answers;
 pub mod reading;
 pub mod sizing;
+pub mod watch;
 
 use crate::config::model::Mpm;
+use crate::status::Form;
+use crate::top;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use sizing::{SizeWords, Sizing};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The configuration file that is read when no flag names one.
 pub const DEFAULT_CONFIG: &str = "/etc/ostler/ostler.conf";
@@ -128,6 +132,8 @@ enum Tool {
     Demo(DemoWords),
     /// Show the children and workers of a daemon, from its scoreboard file, without asking it
     Status(StatusWords),
+    /// Watch the children and workers of a daemon live in the terminal, from its scoreboard file
+    Top(TopWords),
     /// Measure what the server takes, and say which limits fit the memory there is
     Size(SizeWords),
 }
@@ -149,6 +155,45 @@ struct DemoWords {
 
 #[derive(Args, Debug)]
 struct StatusWords {
+    #[command(flatten)]
+    board: BoardWords,
+
+    /// As httpd's lines for collectors, like ?auto of the status page
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    auto: bool,
+
+    /// Everything that the scoreboard tells, as JSON on one line
+    #[arg(long, conflicts_with = "prometheus")]
+    json: bool,
+
+    /// In Prometheus' text format, like SetHandler metrics
+    #[arg(long)]
+    prometheus: bool,
+
+    /// Show it again every SECONDS, 2 if left out, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = interval)]
+    watch: Option<Duration>,
+}
+
+/// What `--watch` takes.
+fn interval(word: &str) -> Result<Duration, String> {
+    let seconds = word.parse().ok().filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds from 0.1 to 86400".to_owned())
+}
+
+#[derive(Args, Debug)]
+struct TopWords {
+    #[command(flatten)]
+    board: BoardWords,
+
+    /// Look at the scoreboard every SECONDS, from 0.05 to 3600; + and - change it
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = top_interval)]
+    interval: Duration,
+}
+
+/// Where a scoreboard is.
+#[derive(Args, Debug)]
+struct BoardWords {
     /// Configuration file, which names the scoreboard
     #[arg(short = 'f', value_name = "FILE")]
     file: Option<PathBuf>,
@@ -164,6 +209,14 @@ struct StatusWords {
     /// Read this scoreboard file; no configuration is needed then
     #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define"])]
     scoreboard: Option<PathBuf>,
+}
+
+/// What `ostler top --interval` takes.
+fn top_interval(word: &str) -> Result<Duration, String> {
+    let range = top::SHORTEST_INTERVAL.as_secs_f64()..=top::LONGEST_INTERVAL.as_secs_f64();
+    let seconds = word.parse().ok().filter(|seconds: &f64| range.contains(seconds));
+    let refusal = || format!("seconds from {} to {}", range.start(), range.end());
+    seconds.map(Duration::from_secs_f64).ok_or_else(refusal)
 }
 
 /// [`Mpm`] as a word on the command line.
@@ -229,7 +282,14 @@ pub enum Wish {
     /// `-k status`: whether it runs, in a few lines.
     Brief(ConfigFile),
     /// `ostler status`.
-    Status(Board),
+    Status(Look),
+    /// `ostler top`.
+    Top {
+        /// Of which scoreboard.
+        board: Board,
+        /// Time between two looks.
+        interval: Duration,
+    },
     /// `ostler size`.
     Size(Sizing),
     /// `ostler demo`.
@@ -313,6 +373,17 @@ pub struct ConfigFile {
     pub after: Vec<String>,
 }
 
+/// What `ostler status` is to show, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// Of which scoreboard.
+    pub board: Board,
+    /// In which form; `None`: as text for people.
+    pub form: Option<Form>,
+    /// Again and again, so far apart.
+    pub watch: Option<Duration>,
+}
+
 /// Where `ostler status` finds the scoreboard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Board {
@@ -368,7 +439,10 @@ impl Cli {
                 let DemoWords { mpm, port, print_config } = words;
                 return Ok(Wish::Demo { mpm: mpm.0, port, print_config });
             }
-            Some(Tool::Status(words)) => return Ok(Wish::Status(words.board())),
+            Some(Tool::Status(words)) => return Ok(Wish::Status(words.look())),
+            Some(Tool::Top(words)) => {
+                return Ok(Wish::Top { board: words.board.board(), interval: words.interval });
+            }
             Some(Tool::Size(words)) => return Ok(Wish::Size(words.sizing())),
             None => {}
         }
@@ -465,12 +539,20 @@ struct DefinedOrders {
     modules: bool,
 }
 
-impl StatusWords {
+impl BoardWords {
     fn board(self) -> Board {
         match self.scoreboard {
             Some(path) => Board::At(path),
             None => Board::Of(config_file(self.file, self.server_root, self.define)),
         }
+    }
+}
+
+impl StatusWords {
+    fn look(self) -> Look {
+        let forms = [(self.auto, Form::Auto), (self.json, Form::Json), (self.prometheus, Form::Prometheus)];
+        let form = forms.into_iter().find_map(|(asked, form)| asked.then_some(form));
+        Look { board: self.board.board(), form, watch: self.watch }
     }
 }
 
@@ -491,7 +573,7 @@ fn config_file(file: Option<PathBuf>, server_root: Option<PathBuf>, defines: Vec
 mod tests {
     use super::*;
     use crate::size::budget::Asked;
-    use crate::size::inquiry::Form;
+    use crate::size::inquiry::Form as SizeForm;
 
     /// What is read if no flag names a file.
     fn file_by_default() -> ConfigFile {
@@ -523,6 +605,9 @@ mod tests {
         let defined = |names: &[&str]| ConfigFile {
             defines: names.iter().map(|&name| name.to_owned()).collect(),
             ..file("x")
+        };
+        let look = |board, form, millis: Option<u64>| {
+            Wish::Status(Look { board, form, watch: millis.map(Duration::from_millis) })
         };
         for (line, want) in [
             ("", Wish::Start { source: Source::File(default.clone()), foreground: false }),
@@ -557,8 +642,18 @@ mod tests {
             ("-t -t -f x -f y", Wish::Check { source: Source::File(file("y")), hosts: false }),
             ("--version", Wish::Tell(vec![Fact::Version])),
             ("-l -V", Wish::Tell(vec![Fact::Build, Fact::ModulesByFile])),
-            ("status -f x", Wish::Status(Board::Of(file("x")))),
-            ("status --scoreboard b", Wish::Status(Board::At("b".into()))),
+            ("status -f x", look(Board::Of(file("x")), None, None)),
+            ("status --scoreboard b", look(Board::At("b".into()), None, None)),
+            ("status --auto -f x", look(Board::Of(file("x")), Some(Form::Auto), None)),
+            ("status --json -f x", look(Board::Of(file("x")), Some(Form::Json), None)),
+            ("status --prometheus -f x", look(Board::Of(file("x")), Some(Form::Prometheus), None)),
+            ("status --watch -f x", look(Board::Of(file("x")), None, Some(2_000))),
+            ("status -f x --watch 0.5 --json", look(Board::Of(file("x")), Some(Form::Json), Some(500))),
+            ("top -f x", Wish::Top { board: Board::Of(file("x")), interval: Duration::from_secs(1) }),
+            (
+                "top --interval 0.2 --scoreboard b",
+                Wish::Top { board: Board::At("b".into()), interval: Duration::from_millis(200) },
+            ),
             ("size", Wish::Size(Sizing::of(Board::Of(file_by_default())))),
             (
                 "size -f x --memory 512M --reserve 1G --mpm prefork --idle 3 --reload --private --json",
@@ -568,13 +663,13 @@ mod tests {
                     idle: Some(3),
                     reload: true,
                     private: true,
-                    form: Form::Json,
+                    form: SizeForm::Json,
                     ..Sizing::of(Board::Of(ConfigFile { mpm: Some(Mpm::Prefork), ..file("x") }))
                 }),
             ),
             (
                 "size --scoreboard b --print-config",
-                Wish::Size(Sizing { form: Form::Config, ..Sizing::of(Board::At("b".into())) }),
+                Wish::Size(Sizing { form: SizeForm::Config, ..Sizing::of(Board::At("b".into())) }),
             ),
             ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
             (
@@ -601,6 +696,13 @@ mod tests {
             ("demo --mpm thread", "invalid value 'thread'"),
             ("demo --port 70000", "70000"),
             ("status -f x --scoreboard y", "cannot be used with"),
+            ("status --auto --json", "cannot be used with"),
+            ("status --json --prometheus", "cannot be used with"),
+            ("status --watch 0", "seconds from 0.1"),
+            ("status --watch nan", "seconds from 0.1"),
+            ("top -f x --scoreboard y", "cannot be used with"),
+            ("top --interval 0", "seconds from 0.05 to 3600"),
+            ("top --interval nan", "seconds from 0.05 to 3600"),
             ("size --memory 5X", "is not a number"),
             ("size --memory -5", "unexpected argument '-5'"),
             ("size --json --print-config", "cannot be used with"),

@@ -7,10 +7,11 @@
 //! |---|---|
 //! | 7 | `main`, `cli`, `demo`: flags in, exit code out |
 //! | 6 | [`master`]: moves processes; one thread; reads nothing off the network |
-//! | 5 | [`mpm`]: the child; moves bytes |
+//! | 5 | [`mpm`]: the child; moves bytes; [`groom`]: the helper beside the children; answers for `StatusListen` |
+//! | 5 | [`top`]: the scoreboard as a live view in a terminal |
 //! | 4 | [`proxy`] p: what to do with a request; [`status`] p: the scoreboard as a page; [`size`]: what memory the server needs, and which limits fit |
 //! | 3 | [`config`] p: text to `Config`, or all its faults at once |
-//! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go |
+//! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go; [`orders`]: what master and children say to each other |
 //! | 1 | [`sys`]: the kernel; the only room with libc and `unsafe` |
 //! | 0 | [`ids`], [`clock`], [`buf`] p: numbers with a meaning, bytes on their way out |
 //!
@@ -34,14 +35,17 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod groom;
 pub mod http;
 pub mod ids;
 pub mod log;
 pub mod master;
 pub mod mpm;
+pub mod orders;
 pub mod proxy;
 pub mod scoreboard;
 pub mod size;
 pub mod status;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod top;

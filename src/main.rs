@@ -2,7 +2,8 @@
 
 use jiff::tz::TimeZone;
 use ostler::cli::sizing::Sizing;
-use ostler::cli::{self, Board, ConfigFile, Fact, Source, Wish, answers, reading};
+use ostler::cli::watch::watch;
+use ostler::cli::{self, Board, ConfigFile, Fact, Look, Source, Wish, answers, reading};
 use ostler::config::model::{Config, LogTarget, Mpm};
 use ostler::config::{Diagnostic, Faults, Loaded};
 use ostler::demo::{self, origin::Origin};
@@ -13,13 +14,15 @@ use ostler::scoreboard::snapshot::{Life, Snapshot};
 use ostler::size::inquiry::{self, Inquiry};
 use ostler::size::measure::machine;
 use ostler::size::warnings::warnings;
+use ostler::status::Form;
 use ostler::status::brief::Verdict;
-use ostler::{status, sys};
+use ostler::{status, sys, top};
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The wish was understood and not granted.
 const FAILED: u8 = 1;
@@ -37,13 +40,18 @@ enum Failure {
 impl Failure {
     /// On standard error.
     fn tell(&self) {
-        tell(&match self {
+        tell(&self.text());
+    }
+
+    /// For a terminal.
+    fn text(&self) -> String {
+        match self {
             Self::Faults(faults) => format!("{}\n", faults.render(true)),
             // Some sentences have the daemon as their subject.
             Self::Sentence(sentence) if sentence.starts_with("ostler ") => format!("{sentence}\n"),
             Self::Sentence(sentence) => format!("ostler: {sentence}\n"),
             Self::Output(error) => format!("ostler: cannot write: {error}\n"),
-        });
+        }
     }
 
     /// Line by line, for a log.
@@ -115,7 +123,8 @@ fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
         Wish::Reload { file, foreground } => reload(file, foreground, given),
         Wish::Upgrade(file) => upgrade(file),
         Wish::Brief(file) => Ok(tell_briefly(file)),
-        Wish::Status(board) => Ok(show_status(board)),
+        Wish::Status(look) => Ok(show_status(look)),
+        Wish::Top { board, interval } => show_top(board, interval),
         Wish::Size(sizing) => size(sizing),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
@@ -319,31 +328,71 @@ fn tell_briefly(file: ConfigFile) -> ExitCode {
 }
 
 /// `ostler status`.
-fn show_status(board: Board) -> ExitCode {
-    let path = match board {
+fn show_status(look: Look) -> ExitCode {
+    let path = match path_of(look.board) {
+        Ok(path) => path,
+        Err(failure) => return verdict(Err(failure)),
+    };
+    let page = || show_board(&path, look.form);
+    let Some(every) = look.watch else {
+        let (text, found) = page();
+        return match text {
+            Ok(text) => verdict(Ok((text, found))),
+            Err(failure) => {
+                failure.tell();
+                ExitCode::from(found as u8)
+            }
+        };
+    };
+    let told = || {
+        let (text, found) = page();
+        (text.unwrap_or_else(|failure| failure.text()), found)
+    };
+    match watch(every, &path.display().to_string(), told) {
+        Ok(last) => ExitCode::from(last as u8),
+        Err(error) => verdict(Err(Failure::Output(error))),
+    }
+}
+
+/// The scoreboard at `path` in a form, or why not, and what it amounts to.
+fn show_board(path: &Path, form: Option<Form>) -> (Result<String, Failure>, Verdict) {
+    if matches!(path.try_exists(), Ok(false)) {
+        let sentence = format!(
+            "there is no scoreboard at {}; either the daemon of this configuration has never run, or its file is \
+             elsewhere, which --scoreboard can name",
+            path.display()
+        );
+        return (Err(Failure::Sentence(sentence)), Verdict::Stopped);
+    }
+    match look_at(path) {
+        Ok((snapshot, now)) => {
+            let text = match form {
+                None => status::text::page(&snapshot, &now) + &before(path),
+                Some(form) => status::page(&snapshot, form, &now).body,
+            };
+            (Ok(text), Verdict::of(&snapshot, &now))
+        }
+        Err(failure) => (Err(failure), Verdict::Unreadable),
+    }
+}
+
+/// Where the scoreboard lies that was at `path` before this one, if it is still there.
+fn before(path: &Path) -> String {
+    let previous = ostler::scoreboard::board::Board::previous(path);
+    let tell = |path: &Path| format!("\nthe one before: ostler status --scoreboard {}\n", path.display());
+    if previous.exists() { tell(&previous) } else { String::new() }
+}
+
+/// Where the scoreboard is.
+fn path_of(board: Board) -> Result<PathBuf, Failure> {
+    match board {
         Board::At(path) => Ok(path),
         Board::Of(file) => {
             let name = file.path.display().to_string();
-            read_of_daemon(file).and_then(|config| {
-                config.scoreboard_file.ok_or_else(|| {
-                    Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
-                })
+            read_of_daemon(file)?.scoreboard_file.ok_or_else(|| {
+                Failure::Sentence(format!("{name} says ScoreBoardFile none, so there is nothing to read"))
             })
         }
-    };
-    match path {
-        Ok(path) if matches!(path.try_exists(), Ok(false)) => {
-            tell(&format!(
-                "ostler: there is no scoreboard at {}; either the daemon of this configuration has never run, or its \
-                 file is elsewhere, which --scoreboard can name\n",
-                path.display()
-            ));
-            ExitCode::from(Verdict::Stopped as u8)
-        }
-        path => verdict(path.and_then(|path| {
-            let (snapshot, now) = look_at(&path)?;
-            Ok((status::text::page(&snapshot, &now), Verdict::of(&snapshot, &now)))
-        })),
     }
 }
 
@@ -364,6 +413,13 @@ fn size(sizing: Sizing) -> Result<ExitCode, Failure> {
         Ok(text) => say(&text),
         Err(error) => Err(Failure::Sentence(with_cause(&error))),
     }
+}
+
+/// `ostler top`.
+fn show_top(board: Board, interval: Duration) -> Result<ExitCode, Failure> {
+    let path = path_of(board)?;
+    top::run(&path, interval).map_err(|error| Failure::Sentence(with_cause(&error)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The scoreboard at `path` as it is now.

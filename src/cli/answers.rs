@@ -75,7 +75,9 @@ pub fn directives() -> String {
 pub fn what_holds(config: &Config) -> String {
     let limits = &config.limits;
     let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
-    format!("Syntax OK\n{}\n", config::effective(config, shape.file_size()))
+    let status: Vec<String> = config.status_listen.iter().map(ToString::to_string).collect();
+    let status = if status.is_empty() { String::new() } else { format!("status on {}\n", status.join(", ")) };
+    format!("Syntax OK\n{}\n{status}", config::effective(config, shape.file_size()))
 }
 
 /// `-S`.
@@ -91,6 +93,12 @@ fn write_hosts(text: &mut String, config: &Config) -> fmt::Result {
     writeln!(text, "Listeners:")?;
     for listen in &config.listen {
         writeln!(text, "         {}", listen.address)?;
+    }
+    if !config.status_listen.is_empty() {
+        writeln!(text, "Status listeners:")?;
+    }
+    for listen in &config.status_listen {
+        writeln!(text, "         {listen}")?;
     }
     let (main, others) = config.hosts.split_first().expect("hosts[0] is the main server");
     if !others.is_empty() {
@@ -192,7 +200,7 @@ mod tests {
     #[test]
     fn hosts_are_shown_as_httpd_shows_them() {
         let config = config(
-            "Listen [::1]:8080\nUser nobody\nProxyPass / http://127.0.0.1:3000/\n\
+            "Listen [::1]:8080\nStatusListen 81\nStatusListen unix:/run/status\nUser nobody\nProxyPass / http://127.0.0.1:3000/\n\
              <VirtualHost *:80>\nServerName a.test\nServerAlias b.test *.c.test\n</VirtualHost>\n\
              <VirtualHost *:80>\nServerName d.test:8000\n</VirtualHost>\n\
              <VirtualHost [::1]:8080>\nServerName e.test\n</VirtualHost>\n",
@@ -200,6 +208,7 @@ mod tests {
         assert_eq!(
             hosts(&config),
             "Listeners:\n         127.0.0.1:80\n         [::1]:8080\n\
+             Status listeners:\n         127.0.0.1:81\n         unix:/run/status\n\
              VirtualHost configuration:\n\
              *:80                   is a NameVirtualHost\n\
              \x20        default server a.test\n\
@@ -219,9 +228,12 @@ mod tests {
 
     #[test]
     fn what_holds_has_the_numbers_and_the_size_of_the_board() {
-        let config =
-            config("MPM worker\nServerLimit 6\nMaxRequestWorkers 150\nProxyPass / http://127.0.0.1:3000/\n");
+        let config = config(
+            "MPM worker\nServerLimit 6\nMaxRequestWorkers 150\nProxyPass / http://127.0.0.1:3000/\n\
+                    StatusListen 81\nStatusListen unix:/run/status\n",
+        );
         let text = what_holds(&config);
+        assert!(text.ends_with("status on 127.0.0.1:81, unix:/run/status\n"), "{text}");
         let bytes = Shape::new(6, config.limits.thread_limit, 1).file_size();
         let want = format!(
             "worker: 6 children x 25 threads = 150 workers, scoreboard {} KiB\n",

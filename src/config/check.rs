@@ -4,13 +4,14 @@
 //! value to come about. Then the file is walked once, and in the end hosts inherit, backends get their numbers
 //! and the sizing directives are clamped.
 
+use self::listening::StatusWish;
 use super::diagnostic::{Report, Sources, Span, quoted};
 use super::directives::{self, Contexts, Drivers, Entry, Key, Spelling, TABLE, Treatment};
 use super::files::{FileKind, Files};
 use super::host::HostDraft;
 use super::lexer::{Lexer, Line, Value, Word};
 use super::load::Options;
-use super::model::{Config, Listen, LogTarget, Mpm, ServerTokens, VirtualHost};
+use super::model::{Config, Listen, LogTarget, Mpm, ServerTokens, StatusListen, VirtualHost};
 use super::parser::{Directive, Node, Tree};
 use super::sizing::{Given, Sizing};
 use super::values::{self, ValueError};
@@ -20,6 +21,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+mod listening;
 
 /// Turns a tree into a configuration. What is wrong goes into the report; with a fault in it, the value is
 /// meaningless and must not be used.
@@ -95,6 +98,7 @@ pub fn shape(report: &mut Report, entry: &Entry, name: &Word, args: &[Word]) -> 
 #[derive(Debug, Default)]
 struct Server {
     listen: Vec<(Listen, Span)>,
+    status: Vec<(StatusWish, Span)>,
     listen_backlog: u32,
     send_buffer: Option<u32>,
     receive_buffer: Option<u32>,
@@ -339,6 +343,7 @@ impl Checker<'_> {
         let word = &directive.args[0];
         match key {
             Key::Listen => self.listen(directive),
+            Key::StatusListen => self.status_listen(directive),
             Key::ListenBacklog => set!(listen_backlog, |word| {
                 // listen(2) takes a C int.
                 values::number_within(word, 1, 0x7fff_ffff)
@@ -445,33 +450,6 @@ impl Checker<'_> {
         Some(if word.is("none") { FileChoice::Nowhere } else { FileChoice::At(word.text.clone()) })
     }
 
-    fn listen(&mut self, directive: &Directive) {
-        match directive.args.get(1) {
-            Some(protocol) if protocol.is("https") => {
-                self.report.fault(protocol.span, "TLS is not built in yet");
-            }
-            Some(protocol) if !protocol.is("http") => {
-                self.report
-                    .fault(protocol.span, format!("{} is not a protocol of ours", quoted(&protocol.text)));
-            }
-            _ => {}
-        }
-        let Some(listen) = self.value(directive, values::listen) else { return };
-        let span = directive.args[0].span;
-        if let Some((other, _)) = self.server.listen.iter().find(|(other, _)| overlap(*other, listen)) {
-            let message = if *other == listen {
-                format!("Listen {} is there already", shown(listen))
-            } else {
-                format!("Listen {} and Listen {} overlap", shown(*other), shown(listen))
-            };
-            self.report
-                .fault(span, message)
-                .hint("each connection must belong to one of them; leave one out");
-            return;
-        }
-        self.server.listen.push((listen, span));
-    }
-
     fn load_module(&mut self, word: &Word) {
         let name = &word.text;
         if modules::mpm(name).is_some() || modules::is_built_in(name) {
@@ -555,6 +533,24 @@ impl Checker<'_> {
                     .hint("give the scoreboard a file of its own");
             }
         }
+        let status_listen: Vec<StatusListen> = server
+            .status
+            .iter()
+            .map(|(wish, at)| self::listening::settle(wish, *at, base, self.report))
+            .collect();
+        for (place, (listen, (_, at))) in status_listen.iter().zip(&server.status).enumerate() {
+            let StatusListen::Unix(path) = listen else { continue };
+            let is_log = |target: &LogTarget| matches!(target, LogTarget::File(log) if log == path);
+            let other = match () {
+                () if pid_file.as_ref() == Some(path) => "the PidFile",
+                () if scoreboard_file.as_ref() == Some(path) => "the ScoreBoardFile",
+                () if self.targets.iter().any(is_log) => "a log",
+                () if status_listen[..place].contains(listen) => "another StatusListen",
+                () => continue,
+            };
+            let message = format!("this is {other}, too; a socket needs a name of its own");
+            self.report.fault(*at, message);
+        }
         let forever = |time: Duration| Some(time).filter(|time| !time.is_zero());
         Config {
             mpm: self.mpm,
@@ -565,6 +561,7 @@ impl Checker<'_> {
             user: server.user,
             group: server.group,
             listen: server.listen.into_iter().map(|(listen, _)| listen).collect(),
+            status_listen,
             listen_backlog: server.listen_backlog,
             send_buffer: server.send_buffer,
             receive_buffer: server.receive_buffer,
@@ -610,26 +607,6 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// `Listen` as one would write it.
-fn shown(listen: Listen) -> String {
-    if listen.any_family { listen.address.port().to_string() } else { listen.address.to_string() }
-}
-
-/// Whether the kernel would refuse the second of two.
-fn overlap(one: Listen, other: Listen) -> bool {
-    if one == other {
-        return true;
-    }
-    if one.address.port() != other.address.port() || one.address.port() == 0 {
-        return false;
-    }
-    let covers = |wide: Listen, narrow: Listen| {
-        wide.any_family
-            || (wide.address.ip().is_unspecified() && wide.address.is_ipv4() == narrow.address.is_ipv4())
-    };
-    covers(one, other) || covers(other, one)
 }
 
 /// A socket buffer: 0 leaves it to the system; below 512 bytes httpd refuses, and so do we.

@@ -164,7 +164,7 @@ keys! {
     MaxSpareThreads, MinSpareServers, MinSpareThreads, Mpm, PidFile, Proxy, ProxyAddHeaders, ProxyPass,
     ProxyPassReverse, ProxyPreserveHost, ProxyRequests, ProxySet, ProxyTimeout, ProxyVia, ReceiveBufferSize,
     RequestReadTimeout, Require, ScoreBoardFile, SeeRequestTail, SendBufferSize, ServerAlias, ServerLimit,
-    ServerName, ServerRoot, ServerTokens, SetHandler, StartServers, ThreadLimit, ThreadStackSize,
+    ServerName, ServerRoot, ServerTokens, SetHandler, StartServers, StatusListen, ThreadLimit, ThreadStackSize,
     ThreadsPerChild, Timeout, TransferLog, UnDefine, User, VirtualHost,
     /// Not honoured; the table's treatment says all.
     NotHonoured,
@@ -574,14 +574,13 @@ pub static TABLE: &[Entry] = &[
     directive("ServerTokens", Key::ServerTokens, SERVER, (1, 1), "Full|OS|Minimal|Minor|Major|Prod",
         "how much our own answers tell about us in the Server field")
         .preset("Full"),
-    directive("SetHandler", Key::SetHandler, Contexts::LOCATION, (1, 1), "server-status",
+    directive("SetHandler", Key::SetHandler, Contexts::LOCATION, (1, 1), "server-status|metrics",
         "what answers instead of a backend"),
     directive("StartServers", Key::StartServers, SERVER, (1, 1), "number",
         "children made at start; load decides after that")
         .per_mpm("3", "3", "5"),
-    refused("StatusListen", SERVER, "[address:]port", "a socket of its own for the status page",
-        "a status socket of its own is not built yet; SetHandler server-status serves within a host")
-        .told("none"),
+    directive("StatusListen", Key::StatusListen, SERVER, (1, 1), "[address:]port|unix:path",
+        "a socket of its own for the status, answered when every worker is busy; a port alone is on 127.0.0.1"),
     directive("ThreadLimit", Key::ThreadLimit, SERVER, (1, 1), "number",
         "the most threads of a child that the scoreboard has room for")
         .only(Drivers::Threaded).preset("64"),

@@ -152,14 +152,16 @@ impl Checker<'_> {
                 }
             }
             Key::SetHandler => {
-                if args[0].is("server-status") {
-                    draft.handler = Some(Handler::ServerStatus);
+                let known = Handler::ALL.into_iter().find(|handler| args[0].is(handler.name()));
+                if known.is_some() {
+                    draft.handler = known;
                 } else {
                     let item = self.report.fault(
                         args[0].span,
                         format!("the handler {} is not built in", quoted(&args[0].text)),
                     );
-                    item.hint("server-status is");
+                    let names = Handler::ALL.map(Handler::name).join(" and ");
+                    item.hint(format!("{names} are"));
                 }
             }
             Key::Require => {

@@ -8,6 +8,7 @@ use crate::ids::{BackendId, HostId, LogTargetId};
 use crate::log::format::LogFormat;
 use crate::log::line::LogLevels;
 use ipnet::IpNet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Config {
     pub group: Option<String>,
     /// `Listen`, in the order of the file; at least one; no two equal.
     pub listen: Vec<Listen>,
+    /// `StatusListen`, in the order of the file; no two overlap each other or a `Listen`.
+    pub status_listen: Vec<StatusListen>,
     /// `ListenBacklog`, at least 1; the kernel caps it at `net.core.somaxconn`.
     pub listen_backlog: u32,
     /// `SendBufferSize` in bytes; `None` leaves it to the system.
@@ -154,6 +157,24 @@ pub struct Listen {
     pub any_family: bool,
 }
 
+/// One `StatusListen` line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StatusListen {
+    /// An address. A line that names a port alone means 127.0.0.1.
+    Tcp(Listen),
+    /// A stream socket in the file system, absolute, at most 107 bytes.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for StatusListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(listen) => listen.address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Where lines of a log go.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum LogTarget {
@@ -180,6 +201,23 @@ pub enum ServerTokens {
     Major,
     /// `Ostler`
     ProductOnly,
+}
+
+impl ServerTokens {
+    /// What we call ourselves in Server.
+    #[must_use]
+    pub fn product(self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let mut parts = version.split('.');
+        let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
+        match self {
+            Self::Full => format!("Ostler/{version} (Unix)"),
+            Self::Minimal => format!("Ostler/{version}"),
+            Self::Minor => format!("Ostler/{major}.{minor}"),
+            Self::Major => format!("Ostler/{major}"),
+            Self::ProductOnly => "Ostler".to_owned(),
+        }
+    }
 }
 
 /// A virtual host, or the main server; what it does not set it has inherited from the main server.
@@ -383,6 +421,22 @@ pub enum LocationMatcher {
 pub enum Handler {
     /// `SetHandler server-status`
     ServerStatus,
+    /// `SetHandler metrics`
+    Metrics,
+}
+
+impl Handler {
+    /// Every handler that is built in.
+    pub const ALL: [Self; 2] = [Self::ServerStatus, Self::Metrics];
+
+    /// Its name behind `SetHandler`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServerStatus => "server-status",
+            Self::Metrics => "metrics",
+        }
+    }
 }
 
 /// One `Require` line.

@@ -297,6 +297,19 @@ pub fn listen(word: &str) -> Result<Listen> {
     })
 }
 
+/// `port` of 127.0.0.1, `address:port`, `[v6]:port` or `*:port`.
+///
+/// # Errors
+/// As [`listen`].
+pub fn status_listen(word: &str) -> Result<Listen> {
+    let is_port = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    if is_port {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(word)?);
+        return Ok(Listen { address, any_family: false });
+    }
+    listen(word).map_err(|error| error.or_hint("write a port, an address with a port, or unix:/path"))
+}
+
 /// One address of `<VirtualHost>`: `*`, `_default_`, `*:80`, `192.0.2.1`, `[2001:db8::1]:80`.
 ///
 /// # Errors

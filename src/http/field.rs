@@ -47,36 +47,39 @@ impl FieldKind {
         let Some(first) = name.first() else { return Self::Other };
         // Length and first letter leave one candidate, so that most names cost no comparison at all.
         let (kind, full): (Self, &[u8]) = match (name.len(), first | 0x20) {
-            (2, b't') => (Self::Te, b"te"),
-            (3, b'v') => (Self::Via, b"via"),
-            (3, b'u') => (Self::Uri, b"uri"),
-            (4, b'h') => (Self::Host, b"host"),
-            (4, b'd') => (Self::Date, b"date"),
-            (6, b's') => (Self::Server, b"server"),
-            (6, b'e') => (Self::Expect, b"expect"),
-            (7, b't') => (Self::Trailer, b"trailer"),
-            (7, b'u') => (Self::Upgrade, b"upgrade"),
-            (8, b'l') => (Self::Location, b"location"),
-            (9, b'f') => (Self::Forwarded, b"forwarded"),
-            (10, b'c') => (Self::Connection, b"connection"),
-            (10, b'k') => (Self::KeepAlive, b"keep-alive"),
-            (10, b's') => (Self::SetCookie, b"set-cookie"),
-            (11, b'd') => (Self::Destination, b"destination"),
-            (12, b'm') => (Self::MaxForwards, b"max-forwards"),
-            (14, b'c') => (Self::ContentLength, b"content-length"),
-            (14, b'h') => (Self::Http2Settings, b"http2-settings"),
-            (15, b'x') => (Self::XForwardedFor, b"x-forwarded-for"),
-            (16, b'p') => (Self::ProxyConnection, b"proxy-connection"),
-            (16, b'c') => (Self::ContentLocation, b"content-location"),
-            (16, b'x') => (Self::XForwardedHost, b"x-forwarded-host"),
-            (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
-            (17, b'x') => (Self::XForwardedProto, b"x-forwarded-proto"),
-            (18, b'x') => (Self::XForwardedServer, b"x-forwarded-server"),
-            (18, b'p') => (Self::ProxyAuthenticate, b"proxy-authenticate"),
-            (19, b'p') => (Self::ProxyAuthorization, b"proxy-authorization"),
+            (2, b't') => (Self::Te, b"TE"),
+            (3, b'v') => (Self::Via, b"Via"),
+            (3, b'u') => (Self::Uri, b"URI"),
+            (4, b'h') => (Self::Host, b"Host"),
+            (4, b'd') => (Self::Date, b"Date"),
+            (6, b's') => (Self::Server, b"Server"),
+            (6, b'e') => (Self::Expect, b"Expect"),
+            (7, b't') => (Self::Trailer, b"Trailer"),
+            (7, b'u') => (Self::Upgrade, b"Upgrade"),
+            (8, b'l') => (Self::Location, b"Location"),
+            (9, b'f') => (Self::Forwarded, b"Forwarded"),
+            (10, b'c') => (Self::Connection, b"Connection"),
+            (10, b'k') => (Self::KeepAlive, b"Keep-Alive"),
+            (10, b's') => (Self::SetCookie, b"Set-Cookie"),
+            (11, b'd') => (Self::Destination, b"Destination"),
+            (12, b'm') => (Self::MaxForwards, b"Max-Forwards"),
+            (14, b'c') => (Self::ContentLength, b"Content-Length"),
+            (14, b'h') => (Self::Http2Settings, b"HTTP2-Settings"),
+            (15, b'x') => (Self::XForwardedFor, b"X-Forwarded-For"),
+            (16, b'p') => (Self::ProxyConnection, b"Proxy-Connection"),
+            (16, b'c') => (Self::ContentLocation, b"Content-Location"),
+            (16, b'x') => (Self::XForwardedHost, b"X-Forwarded-Host"),
+            (17, b't') => (Self::TransferEncoding, b"Transfer-Encoding"),
+            (17, b'x') => (Self::XForwardedProto, b"X-Forwarded-Proto"),
+            (18, b'x') => (Self::XForwardedServer, b"X-Forwarded-Server"),
+            (18, b'p') => (Self::ProxyAuthenticate, b"Proxy-Authenticate"),
+            (19, b'p') => (Self::ProxyAuthorization, b"Proxy-Authorization"),
             _ => return Self::Other,
         };
-        let is_it = name.eq_ignore_ascii_case(full) || (first | 0x20 == b'x' && is_same_variable(name, full));
+        // Most are spelt like this; that comparison is the cheaper one.
+        let is_it = name == full
+            || name.eq_ignore_ascii_case(full)
+            || (first | 0x20 == b'x' && is_same_variable(name, full));
         if is_it { kind } else { Self::Other }
     }
 

@@ -91,11 +91,17 @@ impl Boards {
         let Some(next) = self.next.take() else { return Ok(()) };
         let former = std::mem::replace(&mut self.current, next);
         self.current.succeed(&former);
-        let credited = former.sums();
-        self.current.credit(&credited, None);
+        let mut published = Ok(());
+        // Whoever reads the new board waits until it has all that could be read on the former as long as that had
+        // the name.
+        let sums = || {
+            published = path.map_or(Ok(()), Board::publish);
+            former.sums()
+        };
+        let credited = self.current.credit(sums, None);
         self.former.push(Former { board: former, credited });
         self.forget();
-        path.map_or(Ok(()), Board::publish)
+        published
     }
 
     /// The board that a child of the current generation, or of the one that comes up, is forked on.
@@ -141,7 +147,7 @@ impl Boards {
         self.former.retain(|former| {
             let is_used = former.board.is_lent();
             if !is_used {
-                current.credit(&former.board.sums(), Some(&former.credited));
+                current.credit(|| former.board.sums(), Some(&former.credited));
             }
             is_used
         });
@@ -161,6 +167,14 @@ impl Boards {
             }
         }
         Ok(())
+    }
+
+    /// In a process without a slot, right after the fork: all of it becomes read-only.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn protect_all(&self) -> io::Result<()> {
+        self.all().try_for_each(Board::protect_all)
     }
 
     fn all(&self) -> impl Iterator<Item = &Board> {
@@ -233,7 +247,7 @@ mod tests {
 
     fn serve(block: &ChildBlock, requests: u64) {
         for _ in 0..requests {
-            block.worker(WorkerIndex(0)).finish(Moment(3), 10, 100);
+            block.worker(WorkerIndex(0)).finish(Moment(3), Some(1), 10, 100);
         }
         block.backend(crate::ids::BackendId(9)).requests.fetch_add(requests, Relaxed);
     }

@@ -7,7 +7,7 @@ use crate::clock::Tick;
 use crate::ids::{ChildPid, Generation, SlotIndex};
 use crate::master::policy::Recycling;
 use crate::master::pulse::Pulse;
-use crate::mpm::orders::{Order, Orders};
+use crate::orders::{Order, Orders};
 use std::collections::VecDeque;
 use std::io;
 
@@ -240,7 +240,7 @@ fn count<T>(items: impl Iterator<Item = T>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mpm::orders::{Heard, Heir};
+    use crate::orders::{Heard, Heir};
     use crate::sys::socket;
 
     fn child(pid: i32, stage: Stage) -> Child {

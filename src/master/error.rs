@@ -1,6 +1,7 @@
 //! Why the daemon does not start: one variant for each thing that the administrator would do something
 //! different about.
 
+use crate::config::model::StatusListen;
 use crate::ids::ChildPid;
 pub use crate::log::line::cause;
 use crate::master::bequest::VARIABLE;
@@ -70,6 +71,13 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A `StatusListen` cannot be listened on.
+    StatusListen {
+        /// The line.
+        listen: StatusListen,
         /// Why.
         source: io::Error,
     },
@@ -166,6 +174,7 @@ impl fmt::Display for StartError {
             Self::Accounts { directive, name, .. } => write!(f, "{directive} {name}: cannot look it up"),
             Self::Log { target, .. } => write!(f, "cannot open log {target}"),
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
+            Self::StatusListen { listen, .. } => write!(f, "cannot listen on {listen} for the status"),
             Self::NotAsked { address, any_family } => {
                 let both = if *any_family { " (IPv4 too)" } else { "" };
                 write!(
@@ -202,6 +211,7 @@ impl Error for StartError {
             | Self::Accounts { source, .. }
             | Self::Log { source, .. }
             | Self::Listen { source, .. }
+            | Self::StatusListen { source, .. }
             | Self::PidFile { source, .. }
             | Self::System { source, .. } => Some(source),
             Self::Board(error) => error.source(),
@@ -237,6 +247,18 @@ impl StartError {
                 AddrNotAvailable => "no interface of this machine has this address; correct Listen",
                 _ => return None,
             },
+            Self::StatusListen { listen: StatusListen::Tcp(_), source } => match source.kind() {
+                AddrInUse => {
+                    "another process listens there; stop it (ss -ltnp shows it) or change StatusListen"
+                }
+                AddrNotAvailable => "no interface of this machine has this address; correct StatusListen",
+                PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE; use a higher port",
+                _ => return None,
+            },
+            Self::StatusListen { listen: StatusListen::Unix(_), source } => match source.kind() {
+                AddrInUse => "another process answers there, or it is no socket; choose another path",
+                _ => file_advice(source)?,
+            },
             Self::NotAsked { address, .. } => {
                 return Some(format!("add Listen {address}, or take it out of the socket unit"));
             }
@@ -255,6 +277,9 @@ impl StartError {
             Self::Board(BoardError::Room { .. }) => "lower ServerLimit or ThreadLimit",
             Self::Descriptors { whom, .. } if whom.starts_with("the master") => {
                 "raise it (ulimit -n, or LimitNOFILE= of the unit) or lower ServerLimit"
+            }
+            Self::Descriptors { whom, .. } if whom == "the groom" => {
+                "raise it (ulimit -n, or LimitNOFILE= of the unit), or do without StatusListen"
             }
             Self::Descriptors { .. } => {
                 "raise it (ulimit -n, or LimitNOFILE= of the unit) or lower ThreadsPerChild"

@@ -11,6 +11,7 @@ use crate::master::deaths::span;
 use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::policy::{Limits, Pace};
+use crate::master::status_doors::StatusDoors;
 use crate::scoreboard::board::Facts;
 use crate::sys::privilege::Identity;
 use std::path::Path;
@@ -33,6 +34,8 @@ pub struct Generation {
     pub config: Arc<Config>,
     /// Where it listens; `None` once they are closed for good.
     pub listeners: Option<Listeners>,
+    /// The sockets of `StatusListen`, for its groom.
+    pub doors: StatusDoors,
     /// The open logs.
     pub logs: Logs,
     /// The main error log, as this generation has it.
@@ -73,6 +76,7 @@ impl Generation {
             number,
             config,
             listeners: Some(listeners),
+            doors: StatusDoors::default(),
             logs,
             log,
             identity,

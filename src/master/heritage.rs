@@ -11,7 +11,8 @@ use crate::ids::{ChildPid, Generation, ListenerId};
 use crate::master::bequest::{Answer, Bequest, LONGEST, VARIABLE, Willed, Word};
 use crate::master::error::StartError;
 use crate::master::listeners::{Listener, Owner};
-use crate::mpm::orders::Heard;
+use crate::master::status_doors::StatusDoors;
+use crate::orders::Heard;
 use crate::sys::{environment, fd, socket};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -44,6 +45,8 @@ pub struct Predecessor {
     pub begun_wall: u64,
     /// Of the listeners, by their places, those that this master uses.
     pub kept: Vec<usize>,
+    /// The sockets of `StatusListen` that it has left, those included that this master does not use.
+    pub status: StatusDoors,
     /// Idle connections of the old master's children may be handed over to ours.
     pub takes_over: bool,
     /// It has unlocked the PidFile, and this master has locked it.
@@ -101,6 +104,7 @@ impl Heritage {
             begun: bequest.begun,
             begun_wall: bequest.begun_wall,
             kept: Vec::new(),
+            status: StatusDoors::default(),
             takes_over: false,
             has_left: false,
             is_gone: false,
@@ -141,6 +145,15 @@ impl Predecessor {
     pub fn heirloom(&mut self, name: &str) -> Option<OwnedFd> {
         let place = self.others.iter().position(|(theirs, _)| theirs == name)?;
         Some(self.others.swap_remove(place).1)
+    }
+
+    /// Takes all descriptors that were left under a name that begins so.
+    #[must_use]
+    pub fn heirlooms(&mut self, prefix: &str) -> Vec<(String, OwnedFd)> {
+        let (taken, others) =
+            std::mem::take(&mut self.others).into_iter().partition(|(name, _)| name.starts_with(prefix));
+        self.others = others;
+        taken
     }
 
     /// From here on what is written to the standard error stream goes where the old master's went; before, the old

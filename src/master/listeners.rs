@@ -226,7 +226,8 @@ fn options(listen: &Listen, config: &Config) -> ListenOptions {
     }
 }
 
-fn bind_one(listen: &Listen, options: ListenOptions, open: &[&Listener]) -> io::Result<OwnedFd> {
+/// Binds one line's address, or for one that names none, what this machine has.
+pub(super) fn bind_one(listen: &Listen, options: ListenOptions, open: &[&Listener]) -> io::Result<OwnedFd> {
     let address = listen.address;
     match bind_address(&address, options, open) {
         Err(error) if listen.any_family && address.is_ipv6() && is_without_ipv6(&error) => {
@@ -271,7 +272,7 @@ fn is_all_there_is(passed: &Listener, listen: &Listen) -> bool {
 
 /// As httpd: an IPv6 wildcard takes IPv4 connections too, unless the file lists the IPv4 wildcard of the same
 /// port by itself.
-fn takes_ipv4(listen: &Listen, all: &[Listen]) -> bool {
+pub(super) fn takes_ipv4(listen: &Listen, all: &[Listen]) -> bool {
     let port = listen.address.port();
     let has_own =
         all.iter().any(|other| port != 0 && other.address == SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));

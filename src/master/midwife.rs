@@ -10,7 +10,7 @@ use crate::master::bequest::{Bequest, LONGEST, VARIABLE};
 use crate::master::error::cause;
 use crate::master::heritage::hear;
 use crate::master::invocation::Invocation;
-use crate::mpm::orders::Heard;
+use crate::orders::Heard;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process::{self, ChildExit, signal_name};
 use crate::sys::{fd, socket, title};

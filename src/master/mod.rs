@@ -1,9 +1,10 @@
 //! The parent: moves processes; one thread; reads nothing off the network.
 //!
 //! [`start`] opens what can be opened and becomes the master; [`supervisor`] is its loop, `upkeep` what it does
-//! in each turn, `stop` how it ends, [`reload`] how one generation takes the place of another; `upgrade` and `succession` are the two
-//! sides of one master taking the place of another. Decided apart, as functions of numbers: [`policy`], [`pulse`],
-//! [`shutdown`], [`deaths`], [`backoff`], [`shortage`]. [`control`] is the other side: `-k stop`.
+//! in each turn, `stop` how it ends, [`reload`] how one generation takes the place of another; `upgrade` and `succession`
+//! are the two sides of one master taking the place of another; `groom` looks after the helper that answers for
+//! `StatusListen`. Decided apart, as functions of numbers: [`policy`], [`pulse`], [`shutdown`], [`deaths`], [`backoff`],
+//! [`shortage`]. [`control`] is the other side: `-k stop`.
 
 pub mod backoff;
 pub mod bequest;
@@ -14,6 +15,7 @@ pub mod deaths;
 pub mod detach;
 pub mod error;
 pub mod generation;
+mod groom;
 pub mod heritage;
 pub mod invocation;
 pub mod listeners;
@@ -30,6 +32,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod spawn;
 pub mod start;
+pub mod status_doors;
 mod stop;
 mod succession;
 pub mod supervisor;

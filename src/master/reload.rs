@@ -18,8 +18,9 @@ use crate::master::policy::Limits;
 use crate::master::resolve::Descent;
 use crate::master::resolver::{self, Resolver};
 use crate::master::start::enough_descriptors;
+use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::{Master, Phase, RESOLVER, notice};
-use crate::mpm::orders::{Heir, Order};
+use crate::orders::{Heir, Order};
 use crate::scoreboard::board::{Birth, Board, Facts, ReloadOutcome, Shape};
 use crate::size::measure::machine;
 use crate::size::warnings::warnings;
@@ -272,9 +273,13 @@ impl Master {
             let current = self.generation.listeners.iter().flat_map(Listeners::all);
             let vanished = self.retired.iter().flat_map(|retired| retired.vanished.all());
             let open: Vec<&Listener> = current.chain(vanished).collect();
-            Listeners::bind_beside(&config, &open).map(|listeners| (logs, listeners))
+            let listeners = Listeners::bind_beside(&config, &open)?;
+            let group = descent.identity.as_ref().map(|identity| identity.gid);
+            let open = [&self.generation.doors, &self.grooms.vanishing];
+            let doors = StatusDoors::bind_beside(&config, group, &open)?;
+            Ok((logs, listeners, doors))
         });
-        let (logs, listeners) = match opened {
+        let (logs, listeners, doors) = match opened {
             Ok(opened) => opened,
             Err(fault) => return self.refused(begun_wall, &[StartError::sentence(&fault)]),
         };
@@ -288,11 +293,13 @@ impl Master {
             back.listen_again();
             retired.vanished = gone;
         }
+        self.grooms.vanishing.keep_vanishing(&doors);
         self.numbers = ids::Generation(self.numbers.0 + 1);
         let busy = self.census().busy;
         let tick = now.tick();
         let mut next =
             Generation::new(self.numbers, Arc::new(config), listeners, logs, descent.identity, tick);
+        next.doors = doors;
         if let Err(fault) = self.make_room(&next) {
             return self.refused(begun_wall, &[fault.sentence()]);
         }
@@ -382,6 +389,8 @@ impl Master {
     /// Has the children of a generation that is not wanted any more leave, in good order.
     fn retire_generation(&mut self, mut gone: Generation, now: Tick) {
         let timeout = self.generation.config.graceful_reload_timeout;
+        let doors = std::mem::take(&mut gone.doors);
+        self.grooms.vanishing.extend(doors.vanishing(&self.generation.doors));
         let vanished = match (gone.listeners.take(), &self.generation.listeners) {
             (Some(theirs), Some(ours)) => theirs.divide(ours).1,
             (theirs, _) => theirs.unwrap_or_default(),

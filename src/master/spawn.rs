@@ -1,6 +1,7 @@
 //! Forking one child: what it is given, what it must not keep, and its first steps.
 
 use crate::clock::Moment;
+use crate::config::model::Config;
 use crate::ids::{self, ChildPid, SlotIndex};
 use crate::master::boards::Boards;
 use crate::master::error::cause;
@@ -8,7 +9,7 @@ use crate::master::generation::Generation;
 use crate::master::invocation::Invocation;
 use crate::master::reload::Reader;
 use crate::mpm::child::{self, Inheritance};
-use crate::mpm::orders::Orders;
+use crate::orders::Orders;
 use crate::scoreboard::board::{BoardError, Ending, Loan};
 use crate::sys::process::{self, ChildExit};
 use crate::sys::{socket, title};
@@ -82,12 +83,7 @@ impl Estate {
         slot: SlotIndex,
         now: Moment,
     ) -> Result<(ChildPid, Orders), ForkError> {
-        // A second thread might hold a lock at the moment of the fork, and the child would wait for it for ever.
-        // (Without /proc nobody can tell.)
-        let threads = process::threads().unwrap_or(1);
-        if threads != 1 {
-            return Err(io::Error::other(format!("the master has {threads} threads, which is a bug")).into());
-        }
+        is_alone()?;
         let Some(listeners) = &generation.listeners else {
             return Err(io::Error::other("the listeners are closed").into());
         };
@@ -146,6 +142,15 @@ impl Estate {
     }
 }
 
+/// Makes sure that there is no second thread: it might hold a lock at the moment of the fork, and the forked process
+/// would wait for that for ever. (Without /proc nobody can tell.)
+pub(super) fn is_alone() -> io::Result<()> {
+    match process::threads().unwrap_or(1) {
+        1 => Ok(()),
+        threads => Err(io::Error::other(format!("the master has {threads} threads, which is a bug"))),
+    }
+}
+
 /// In the child, which has no descriptor any more but those it is given.
 fn first_steps(inheritance: Inheritance, board: &Boards, next: bool) -> ChildExit {
     let Inheritance { config, slot, generation, logger, .. } = &inheritance;
@@ -154,11 +159,16 @@ fn first_steps(inheritance: Inheritance, board: &Boards, next: bool) -> ChildExi
         slog::crit!(logger, "cannot make the rest of the scoreboard read-only: {}", cause(&error));
         return ChildExit::FATAL;
     }
+    go_where_cores_go(config, logger);
+    child::run(inheritance)
+}
+
+/// In a forked process: a core is left in the working directory.
+pub(super) fn go_where_cores_go(config: &Config, log: &slog::Logger) {
     if let Some(directory) = &config.core_dump_directory
         && let Err(error) = std::env::set_current_dir(directory)
     {
         let directory = directory.display();
-        slog::warn!(logger, "CoreDumpDirectory {directory}: {}; a crash leaves no core there", cause(&error));
+        slog::warn!(log, "CoreDumpDirectory {directory}: {}; a crash leaves no core there", cause(&error));
     }
-    child::run(inheritance)
 }

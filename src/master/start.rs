@@ -6,6 +6,7 @@
 
 use crate::clock::Tick;
 use crate::config::model::Config;
+use crate::groom::MOST_CLIENTS;
 use crate::log::line::Module;
 use crate::master::bequest::HAND_OVER;
 use crate::master::boards::Boards;
@@ -21,6 +22,7 @@ use crate::master::reload::Reader;
 use crate::master::resolve::{self, Descent};
 use crate::master::signals;
 use crate::master::spawn::Estate;
+use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::Master;
 use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::scoreboard::snapshot::{Life, Snapshot};
@@ -72,20 +74,22 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
     let fault = |source| StartError::System { what: "prepare the standard streams", source };
     fd::ensure_standard_streams().map_err(fault)?;
     let Heritage { listeners: inherited, mut predecessor } = heritage;
+    let left = predecessor.as_mut().map(StatusDoors::left_by).unwrap_or_default();
     if let Some(predecessor) = &mut predecessor {
         predecessor.settle_standard_error();
     } else {
         refuse_a_second_start(&config)?;
     }
-    let (found, descriptors) = match Found::of(config, &inherited) {
+    let (found, descriptors) = match Found::of(config, &inherited, &left) {
         Ok(found) => found,
         Err(error) => return refuse(error, &mut Report::default(), predecessor.as_ref(), None),
     };
     if let Some(predecessor) = &mut predecessor {
         predecessor.kept = found.listeners.places_among(&inherited);
+        predecessor.status = left;
     }
     drop(inherited);
-    let Found { config, descent, logs, listeners } = found;
+    let Found { config, descent, logs, listeners, doors } = found;
     let report = if foreground {
         Report::to_terminal(greeting)
     } else if predecessor.is_some() {
@@ -94,13 +98,18 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
         Report::default()
     } else {
         match detach::detach()? {
-            Place::Launcher(outcome) => return outcome.map(|()| 0),
+            Place::Launcher(outcome) => {
+                doors.disown();
+                return outcome.map(|()| 0);
+            }
             Place::Daemon(report) => report,
         }
     };
+    doors.move_in();
     let now: Tick = time::now().tick();
     let number = predecessor.as_ref().map_or(generation::FIRST, |predecessor| predecessor.generation);
-    let generation = Generation::new(number, Arc::new(config), listeners, logs, descent.identity, now);
+    let mut generation = Generation::new(number, Arc::new(config), listeners, logs, descent.identity, now);
+    generation.doors = doors;
     let log = &generation.log;
     for note in &notes {
         slog::warn!(log, "{note}"; "module" => Module::Config.name());
@@ -121,11 +130,12 @@ struct Found {
     descent: Descent,
     logs: Logs,
     listeners: Listeners,
+    doors: StatusDoors,
 }
 
 impl Found {
     /// Looks up, opens and binds, and raises the limit on descriptors to what is given back too.
-    fn of(mut config: Config, inherited: &[Listener]) -> Result<(Self, u64), StartError> {
+    fn of(mut config: Config, inherited: &[Listener], left: &StatusDoors) -> Result<(Self, u64), StartError> {
         let descriptors = enough_descriptors(&config)?;
         resolve::backends(&mut config)?;
         let descent = resolve::identity(&config, privilege::is_root())?;
@@ -134,7 +144,9 @@ impl Found {
         let logs = Logs::open(&config)?;
         let open: Vec<&Listener> = inherited.iter().collect();
         let listeners = Listeners::bind_beside(&config, &open)?;
-        Ok((Self { config, descent, logs, listeners }, descriptors))
+        let group = descent.identity.as_ref().map(|identity| identity.gid);
+        let doors = StatusDoors::bind_beside(&config, group, &[left])?;
+        Ok((Self { config, descent, logs, listeners, doors }, descriptors))
     }
 }
 
@@ -230,14 +242,19 @@ impl Home {
     fn make_board(&self) -> Result<Board, StartError> {
         let config = &self.generation.config;
         let limits = &config.limits;
+        let mut left_over = None;
         if let Some(path) = &config.scoreboard_file {
             make_run_directory(path);
             // What cannot be read is nobody's any more.
             if self.predecessor.is_none()
                 && let Ok(other) = Snapshot::read(path)
-                && other.life == Life::Running
             {
-                return Err(StartError::BoardHeld { pid: other.server.master_pid, path: path.clone() });
+                let pid = other.server.master_pid;
+                match other.life {
+                    Life::Running => return Err(StartError::BoardHeld { pid, path: path.clone() }),
+                    Life::Dead | Life::BeforeReboot => left_over = Some((pid, path)),
+                    Life::Stopped | Life::Unknown => {}
+                }
             }
         }
         let shape = Shape::new(limits.server_limit, limits.thread_limit, config.backends.len());
@@ -249,6 +266,15 @@ impl Home {
         let create = |facts: &Facts<'_>| make(path, &shape, &birth, facts);
         let board = self.generation.with_facts(self.config_path.as_deref(), wall_micros, create);
         let mut board = board.map_err(StartError::Board)?;
+        if let Some((pid, path)) = left_over {
+            slog::warn!(
+                self.generation.log,
+                "ScoreBoardFile {} is left over from process {pid}, which did not stop in good order; what its \
+                 workers held is kept: ostler status --scoreboard {}",
+                path.display(),
+                Board::previous(path).display()
+            );
+        }
         board
             .set_backends(self.generation.number, config.backends.iter().map(|backend| backend.url.as_str()));
         Ok(board)
@@ -330,7 +356,7 @@ pub(super) fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
         Ok(limit) => limit,
         Err(_) => privilege::nofile().map_err(fault)?.0,
     };
-    for (whom, needed) in descriptors::needs(config) {
+    for (whom, needed) in needs(config) {
         if limit < needed {
             return Err(StartError::Descriptors { limit, needed, whom });
         }
@@ -338,9 +364,28 @@ pub(super) fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
     Ok(limit)
 }
 
+/// How many descriptors the processes need at least.
+fn needs(config: &Config) -> Vec<(String, u64)> {
+    let mut needs = descriptors::needs(config).to_vec();
+    if !config.status_listen.is_empty() {
+        let (doors, logs) = (config.status_listen.len(), 2 * config.log_targets.len());
+        needs.push(("the groom".to_owned(), descriptors::FIXED + (logs + doors + MOST_CLIENTS) as u64));
+    }
+    needs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Options};
+
+    #[test]
+    fn the_groom_needs_descriptors_where_there_is_one() {
+        let text = "Listen 127.0.0.1:0\nStatusListen 0\n";
+        let config = config::from_text("test", text, &Options::default()).expect("a valid text").config;
+        let logs = 2 * config.log_targets.len() as u64;
+        assert_eq!(needs(&config)[2], ("the groom".to_owned(), 24 + logs + 1 + 64));
+    }
 
     #[test]
     fn only_our_own_run_directory_is_made() {

@@ -7,7 +7,7 @@ use crate::master::generation;
 use crate::master::listeners::Listeners;
 use crate::master::shutdown::{Ladder, Rung};
 use crate::master::supervisor::{Master, Phase, notice};
-use crate::mpm::orders::Order;
+use crate::orders::Order;
 use crate::sys::signal::Signal;
 use slog::{error, warn};
 

@@ -11,7 +11,7 @@ use crate::master::generation;
 use crate::master::listeners::Listeners;
 use crate::master::start::take_pid_file;
 use crate::master::supervisor::{Master, Phase, notice};
-use crate::mpm::orders::Heard;
+use crate::orders::Heard;
 use crate::scoreboard::board::{Board, ReloadOutcome};
 use crate::sys::time;
 use mio::unix::SourceFd;
@@ -91,6 +91,8 @@ impl Master {
             listeners.take_possession();
         }
         if let Some(predecessor) = &mut self.predecessor {
+            // With those that nobody uses any more their names go.
+            std::mem::take(&mut predecessor.status).take_possession();
             predecessor.has_left = true;
             predecessor.say(&Word::Taken);
         }

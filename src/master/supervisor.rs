@@ -16,6 +16,7 @@ use crate::master::deaths::{self, Meaning, Obituary, span};
 use crate::master::detach::Report;
 use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation, Retired};
+use crate::master::groom::Grooms;
 use crate::master::heritage::Predecessor;
 use crate::master::logs::Logs;
 use crate::master::pidfile::PidFile;
@@ -27,7 +28,7 @@ use crate::master::signals::{self, Command};
 use crate::master::spawn::Estate;
 use crate::master::stop::Stop;
 use crate::master::upgrade::{Successor, Upgrade};
-use crate::mpm::orders::{Heard, Word};
+use crate::orders::{Heard, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::SignalPipe;
@@ -98,6 +99,7 @@ pub struct Master {
     /// The master whose place this one is to take.
     pub(super) predecessor: Option<Predecessor>,
     pub(super) children: Children,
+    pub(super) grooms: Grooms,
     pub(super) poll: Poll,
     signals: SignalPipe,
     /// Forks that the kernel refused.
@@ -146,6 +148,7 @@ impl Master {
             successor: None,
             predecessor,
             children: Children::new(slots),
+            grooms: Grooms::default(),
             poll,
             signals,
             refusals: Backoff::new(
@@ -175,7 +178,7 @@ impl Master {
         loop {
             let now = time::now();
             let wake = self.upkeep(now);
-            if let Some(code) = self.ended() {
+            if let Some(code) = self.ended(now.tick()) {
                 return self.leave(code);
             }
             let now = now.tick();
@@ -192,6 +195,7 @@ impl Master {
             if wake != Tick::NEVER && now > wake.after(STALL) {
                 debug!(self.estate.log, "the master itself was held up for {}", span(now.until(wake)));
                 self.children.iter_mut().for_each(|(_, child)| child.pulse.pardon(now));
+                self.grooms.pardon(now);
             }
             self.hear(&events, now);
             self.heed_predecessor(now);
@@ -329,7 +333,9 @@ impl Master {
             if let Some(reload) = &mut self.reload {
                 reload.reaped(pid);
             }
-            if self.upgrade.as_mut().is_some_and(|upgrade| upgrade.reaped(pid)) {
+            if self.upgrade.as_mut().is_some_and(|upgrade| upgrade.reaped(pid))
+                || self.groom_reaped(pid, death, now)
+            {
                 return;
             }
             let mut logs = self.all_logs();
@@ -511,20 +517,21 @@ impl Master {
     }
 
     /// Whether another master has taken the place of this one, and this one need not even tell it anything.
-    fn has_left(&self) -> bool {
+    pub(super) fn has_left(&self) -> bool {
         self.successor.is_some() && self.upgrade.is_none()
     }
 
     /// The exit code, once there is nothing left to do.
-    fn ended(&self) -> Option<i32> {
+    fn ended(&self, now: Tick) -> Option<i32> {
         if self.failure.is_some() && self.predecessor.is_some() {
             return Some(1);
         }
-        if self.has_left() && self.children.is_empty() {
+        let is_empty = self.children.is_empty() && self.grooms.are_gone(now);
+        if self.has_left() && is_empty {
             return Some(0);
         }
         let stop = self.stop.as_ref()?;
-        if self.children.is_empty() {
+        if is_empty {
             return Some(0);
         }
         (stop.ladder.rung() == Rung::GiveUp).then_some(1)

@@ -7,7 +7,7 @@ use crate::master::deaths;
 use crate::master::error::cause;
 use crate::master::generation;
 use crate::master::supervisor::Master;
-use crate::mpm::orders::{Heir, Order};
+use crate::orders::{Heir, Order};
 use crate::sys::process;
 use crate::sys::signal::Signal;
 use slog::{debug, error};

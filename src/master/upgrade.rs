@@ -14,8 +14,9 @@ use crate::master::generation::{Leaving, Retired};
 use crate::master::heritage::hear;
 use crate::master::listeners::{Listeners, Owner};
 use crate::master::midwife::{self, Birth, News, Wanted};
+use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::{Master, Phase, notice};
-use crate::mpm::orders::Heard;
+use crate::orders::Heard;
 use crate::scoreboard::board::{Board, ReloadOutcome};
 use crate::sys::signal::Signal;
 use crate::sys::{fd, process, socket, time, title};
@@ -180,7 +181,8 @@ impl Master {
         let tick = now.tick();
         if self.upgrade.is_none() {
             let signal = self.wanted_upgrade?;
-            let is_closing = self.retired.iter().any(|retired| !retired.vanished.is_empty());
+            let is_closing = self.retired.iter().any(|retired| !retired.vanished.is_empty())
+                || !self.grooms.vanishing.is_empty();
             if self.phase != Phase::Serving || is_closing {
                 return Some(tick.after(GLANCE));
             }
@@ -301,7 +303,7 @@ impl Master {
             standard_error: own_standard_error.as_raw_fd(),
             listeners: willed.collect(),
             // What else outlives a master is taken up again by name (`Predecessor::heirloom`).
-            others: hand_over.collect(),
+            others: hand_over.chain(self.generation.doors.heirlooms()).collect(),
         };
         let birth = Birth {
             invocation,
@@ -364,6 +366,7 @@ impl Master {
                     let places = places.clone();
                     self.successor = Some(Successor { pid: upgrade.pid, takes_over: *takes_over });
                     self.pid_file = None;
+                    self.generation.doors.disown();
                     self.retire_all(&places, now);
                     upgrade.step = Step::Parting;
                     upgrade.deadline = now.after(PROMPT);
@@ -402,6 +405,8 @@ impl Master {
         }
         let successor = self.successor.as_ref().map(ToString::to_string).unwrap_or_default();
         title::set_title(&format!("{}, leaving", self.generation.title(self.estate.config_path.as_deref())));
+        // Closed here, so that the groom goes and the new master's has the doors for itself.
+        self.generation.doors = StatusDoors::default();
         let left = self.children.count(|_| true);
         let plural = if left == 1 { "child finishes" } else { "children finish" };
         notice(&self.estate.log, &format!("upgraded: {successor} serves; {left} {plural} here"));

@@ -8,7 +8,7 @@ use crate::master::policy::{self, Action, Census, Report};
 use crate::master::pulse::{Beat, Pulse};
 use crate::master::reload::Reload;
 use crate::master::supervisor::Master;
-use crate::mpm::orders::Order;
+use crate::orders::Order;
 use slog::{debug, error, info, warn};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -29,16 +29,17 @@ impl Master {
         let programs = self.keep_programs(tick);
         let pulses = self.feel_pulses(tick);
         let unsent = self.catch_up(tick);
+        let grooms = self.tend_grooms(now);
         if self.stop.is_some() {
             self.step_down(tick);
             let rung = self.stop.as_ref().map(|stop| stop.ladder.next());
-            return earliest([programs, pulses, unsent, rung]);
+            return earliest([programs, pulses, unsent, grooms, rung]);
         }
         if self.successor.is_some() {
             let retired = self.tend_retired(tick);
             let upgrade = self.tend_upgrade(now);
             let glance = (!self.children.is_empty()).then(|| tick.after(GLANCE));
-            return earliest([programs, pulses, retired, upgrade, glance]);
+            return earliest([programs, pulses, grooms, retired, upgrade, glance]);
         }
         // In this order: a reload may wait for a generation to be gone.
         let retired = self.tend_retired(tick);
@@ -58,6 +59,7 @@ impl Master {
             programs,
             pulses,
             unsent,
+            grooms,
             reload,
             upgrade,
             retired,

@@ -4,7 +4,6 @@ use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::handover::HandOver;
 use super::lead::Lead;
-use super::orders::{Orders, Word};
 use super::quota::Quota;
 use super::relay::Active;
 use super::rows::Rows;
@@ -15,12 +14,13 @@ use super::upstream::{Links, Place};
 use super::{event, prefork, worker};
 use crate::buf::Gather;
 use crate::clock::{Moment, Tick};
-use crate::config::model::{Config, Handler, Mpm, ServerTokens};
+use crate::config::model::{Config, Handler, Mpm};
 use crate::http::{DateStamp, HeadLimits};
 use crate::ids::{Generation, HostId, ListenerId, LogTargetId, SlotIndex};
 use crate::log::access::AccessLogs;
 use crate::log::line::{cause, notice};
 use crate::log::sink::Sink;
+use crate::orders::{Orders, Word};
 use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
 use crate::scoreboard::board::BoardReader;
@@ -275,9 +275,10 @@ impl Child {
         let needs_local = any_logs || config.hosts.iter().any(|host| !host.addresses.is_empty());
         let child = Self {
             router: Router::new(&config),
-            lead: Lead::new(threads as usize, process::allowed_cores()),
+            // The steward sets it to what there is.
+            lead: Lead::new(threads as usize, 1),
             places: config.backends.iter().map(Place::new).collect(),
-            server: server(config.server_tokens),
+            server: config.server_tokens.product(),
             // Without randomness the children draw by their numbers.
             quota: Quota::new(&config.limits, random::number().unwrap_or(u64::from(slot.0) * 7)),
             orders: Orders::new(orders),
@@ -388,7 +389,6 @@ impl Child {
         cx: &Context<'_>,
         out: &mut Gather,
     ) {
-        let Handler::ServerStatus = handler;
         match self.board.snapshot() {
             Ok(snapshot) => {
                 let status_now = status::Now {
@@ -396,11 +396,11 @@ impl Child {
                     wall_micros: time::wall_micros(),
                     zone: jiff::tz::TimeZone::system(),
                 };
-                let page = status::page(&snapshot, status::Form::from_query(query), &status_now);
+                let page = status::page(&snapshot, status::Form::of(handler, query), &status_now);
                 exchange.answer(200, page.content_type, Some(page.body.as_bytes()), cx, out);
             }
             Err(fault) => {
-                error!(self.log, "server-status: {}; the client gets 503", cause(&fault); "module" => "status");
+                error!(self.log, "{}: {}; the client gets 503", handler.name(), cause(&fault); "module" => "status");
                 exchange.answer(503, "text/html; charset=utf-8", None, cx, out);
             }
         }
@@ -513,20 +513,6 @@ impl Child {
     /// The poll; only a leader asks.
     pub(super) fn poll_lock(&self) -> std::sync::MutexGuard<'_, Poll> {
         self.poll.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What we call ourselves in Server.
-fn server(tokens: ServerTokens) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut parts = version.split('.');
-    let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
-    match tokens {
-        ServerTokens::Full => format!("Ostler/{version} (Unix)"),
-        ServerTokens::Minimal => format!("Ostler/{version}"),
-        ServerTokens::Minor => format!("Ostler/{major}.{minor}"),
-        ServerTokens::Major => format!("Ostler/{major}"),
-        ServerTokens::ProductOnly => "Ostler".to_owned(),
     }
 }
 

@@ -201,7 +201,7 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
         return false;
     }
     let _expecting = child.expecting();
-    match child.doors.accept(place, now.tick()) {
+    match child.doors.accept(place, child.block.children() == 1, now.tick()) {
         Came::Client(newcomer) => {
             let fd = newcomer.fd.as_raw_fd();
             let taken_over = newcomer.passage.is_some();

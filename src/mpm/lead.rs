@@ -3,13 +3,13 @@
 //! One serving thread, the leader, waits in the child's poll. When work comes it gives the lead back, which
 //! wakes nobody, and does the work itself; whoever runs out of work first takes the lead again. A follower is
 //! called up (the last one parked first, its cache is warm) only when several connections are ready and fewer
-//! threads run than cores allow, or by the steward when nobody has been in the poll for a while: then whoever
+//! threads run than this child's share of the cores, or by the steward when nobody has begun anything for a while: then whoever
 //! has the work is stuck in it.
 //!
 //! The lead is a guard: a panic or an early return gives it back.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
@@ -33,10 +33,10 @@ pub enum Turn<'a> {
 pub struct Lead {
     state: Mutex<State>,
     seats: Box<[Seat]>,
-    /// Cores this process may use: more threads than that are never running by our doing.
-    cores: usize,
-    /// How often somebody entered the poll; the steward compares.
-    polls: AtomicU64,
+    /// The cores there are for this process: more threads than that never run by our doing.
+    share: AtomicUsize,
+    /// How often somebody entered the poll or took a connection out of the queue; the steward compares.
+    moves: AtomicU64,
 }
 
 struct State {
@@ -62,9 +62,9 @@ struct Seat {
 }
 
 impl Lead {
-    /// For `threads` threads on `cores` cores; all count as running until they first ask for work.
+    /// For `threads` threads on `share` cores; all count as running until they first ask for work.
     #[must_use]
-    pub fn new(threads: usize, cores: usize) -> Self {
+    pub fn new(threads: usize, share: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -78,9 +78,14 @@ impl Lead {
                 begun: vec![0; threads].into_boxed_slice(),
             }),
             seats: (0..threads).map(|_| Seat::default()).collect(),
-            cores: cores.max(1),
-            polls: AtomicU64::new(0),
+            share: AtomicUsize::new(share.max(1)),
+            moves: AtomicU64::new(0),
         }
+    }
+
+    /// From now on there are so many cores for this process; 0 counts as 1.
+    pub fn set_share(&self, cores: usize) {
+        self.share.store(cores.max(1), Ordering::Relaxed);
     }
 
     /// So many of the threads that count as running are not there (they could not be made).
@@ -124,6 +129,7 @@ impl Lead {
                 return Turn::Lead(Guard { lead: self, brief: !state.queue.is_empty() });
             }
             if let Some(index) = state.queue.pop_front() {
+                self.moved();
                 let caller = if state.queue.is_empty() { None } else { self.call_up(&mut state) };
                 drop(state);
                 Self::wake(caller);
@@ -203,7 +209,7 @@ impl Lead {
 
     /// Picks the follower that was parked last, if one more thread may run. The caller wakes it after unlocking.
     fn call_up(&self, state: &mut State) -> Option<&Seat> {
-        if state.running >= self.cores { None } else { self.call_anyone(state) }
+        if state.running >= self.share.load(Ordering::Relaxed) { None } else { self.call_anyone(state) }
     }
 
     fn call_anyone(&self, state: &mut State) -> Option<&Seat> {
@@ -239,17 +245,23 @@ impl Lead {
         state.led && state.queue.is_empty()
     }
 
-    /// How often somebody has entered the poll.
+    /// How often somebody has entered the poll or taken a connection out of the queue.
     #[must_use]
-    pub fn polls(&self) -> u64 {
-        self.polls.load(Ordering::SeqCst)
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::SeqCst)
     }
 
-    /// The steward's look. `last` is what the look before returned: if nobody has been in the poll since, and nobody
-    /// is now or somebody waits to be served, whoever runs is stuck, and a follower is called up in its place.
+    fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The steward's look. `last` is what the look before returned: if nobody has entered the poll or begun a turn
+    /// since, and nobody is in the poll or somebody waits to be served, whoever runs is stuck, and a follower is
+    /// called up in its place. A long queue that gets shorter is no reason: a second thread would only take turns
+    /// with the first.
     pub fn stand_by(&self, last: u64) -> u64 {
-        let polls = self.polls.load(Ordering::Relaxed);
-        if polls == last {
+        let moves = self.moves.load(Ordering::Relaxed);
+        if moves == last {
             let mut state = self.lock();
             // A leader in the poll serves nobody who is in the queue already.
             let idle = state.led && state.queue.is_empty();
@@ -262,7 +274,7 @@ impl Lead {
             drop(state);
             Self::wake(seat);
         }
-        polls
+        moves
     }
 
     /// Nothing is left to do: every thread that asks is told to leave. Wakes all parked ones; the caller wakes a
@@ -291,7 +303,7 @@ impl Guard<'_> {
 
     /// The leader is about to wait.
     pub fn entering_poll(&self) {
-        self.lead.polls.fetch_add(1, Ordering::Relaxed);
+        self.lead.moved();
     }
 
     /// Gives the lead back with what the poll brought; calls up a follower only if more than one connection is

@@ -2,8 +2,8 @@
 
 use super::child::Child;
 use super::handover::HandOver;
-use super::orders::Heir;
 use crate::clock::Tick;
+use crate::orders::Heir;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

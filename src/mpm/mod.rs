@@ -5,7 +5,6 @@
 //! | file | its question |
 //! |---|---|
 //! | `child` | what do a child's threads share, and how does it begin and end? |
-//! | `orders` | what do master and child say to each other? |
 //! | `steward` | what does the child's first thread do while the others serve? |
 //! | `crew` | how many serving threads are there, and what if the machine has too few? |
 //! | `progress` | do the serving threads get on? |
@@ -43,7 +42,6 @@ mod head;
 pub mod lead;
 mod leaving;
 mod occupancy;
-pub mod orders;
 pub mod passage;
 mod prefork;
 mod progress;

@@ -2,10 +2,10 @@
 
 use super::child::{Child, Gauge};
 use super::conn::Conn;
-use super::orders::Word;
 use super::rows::Freed;
 use super::tokens::Aged;
 use crate::ids::WorkerIndex;
+use crate::orders::Word;
 use crate::proxy::session::Phase;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;

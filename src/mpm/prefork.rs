@@ -4,11 +4,11 @@ use super::accept::Came;
 use super::blocking::{self, Interrupt};
 use super::child::Child;
 use super::conn::{Conn, Scratch};
-use super::orders::{Heard, Heir, Order, Word};
 use super::tokens::{Aged, Source};
 use crate::clock::{Moment, Tick};
 use crate::ids::WorkerIndex;
 use crate::log::line::cause;
+use crate::orders::{Heard, Heir, Order, Word};
 use crate::scoreboard::state::WorkerState;
 use crate::sys::process::ChildExit;
 use crate::sys::signal;
@@ -101,7 +101,7 @@ pub fn run(child: &'static Child) -> ChildExit {
 fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
     // Not the turn's: this thread may have slept since, and a client's time begins now.
     let now = child.read_clock();
-    match child.doors.accept(place, now.tick()) {
+    match child.doors.accept(place, child.block.children() == 1, now.tick()) {
         Came::Client(newcomer) => {
             let writer = child.block.worker(ROW);
             writer.moved_by(scratch.tid);

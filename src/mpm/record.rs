@@ -54,9 +54,10 @@ impl Child {
     pub(super) fn record(&self, conn: &Conn, active: &Active, kept: bool, now: Moment) {
         let exchange = &active.exchange;
         let record = &exchange.record;
-        let took = now.micros_since(active.started);
-        if record.upstream_status != 101 {
-            // A tunnel's life is no response time.
+        // A tunnel's life is no response time, and without a row there was no request: its head never came whole.
+        let took =
+            (record.upstream_status != 101 && conn.row.is_some()).then(|| now.micros_since(active.started));
+        if let Some(took) = took {
             self.block.latency(took);
         }
         if let Some(id) = exchange.backend()
@@ -95,8 +96,9 @@ impl Child {
                         Some(id) if record.upstream_status != 0 => {
                             Answerer::Backend(&self.config.backend(id).url)
                         }
-                        _ if record.handled => Answerer::Handler("server-status"),
-                        _ => Answerer::Nobody,
+                        _ => record
+                            .handler
+                            .map_or(Answerer::Nobody, |handler| Answerer::Handler(handler.name())),
                     },
                     upstream: exchange.backend().and_then(|id| self.upstream_record(id, active, now)),
                     proxy_error: record.failure,
@@ -105,7 +107,7 @@ impl Child {
             );
         }
         if let Some(row) = conn.row {
-            self.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+            self.block.worker(row).finish(now, took, active.bytes_in, active.bytes_out);
         }
     }
 

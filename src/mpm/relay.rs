@@ -56,16 +56,25 @@ pub struct Active {
 const KEEP_CAPTURE: usize = 4096;
 
 impl Active {
-    /// Ready for the next exchange; keeps small buffers.
+    /// Ready for the next exchange; keeps small buffers. In place: it is done for each request.
     pub fn reset(&mut self) {
-        let (mut exchange, mut capture) =
-            (std::mem::take(&mut self.exchange), std::mem::take(&mut self.capture));
+        let Self { exchange, capture, .. } = self;
         exchange.reset();
         if capture.capacity() > KEEP_CAPTURE {
-            capture = Capture::new();
+            *capture = Capture::new();
         }
         capture.clear();
-        *self = Self { exchange, capture, ..Self::default() };
+        self.link = None;
+        self.started = Moment(0);
+        self.started_wall = 0;
+        self.bytes_in = 0;
+        self.bytes_out = 0;
+        self.marks = Marks::default();
+        self.head_due = false;
+        self.excess = false;
+        self.backend_eof = false;
+        self.backend_told = false;
+        self.client_told = false;
     }
 
     /// What the access log shows of a head that could not be read.
@@ -382,7 +391,7 @@ impl Conn {
         if let Some(row) = self.row
             && !child.rows_are_held_by_connections()
         {
-            child.block.worker(row).finish(now, active.bytes_in, active.bytes_out);
+            child.block.worker(row).finish(now, None, active.bytes_in, active.bytes_out);
         }
         child.give_row(self);
     }

@@ -1,18 +1,18 @@
 //! The child's first thread: hears orders, stands by, tells the master how things are.
 //!
 //! It serves nobody, so that a child answers its master however busy it is. While there is work it looks every few
-//! milliseconds whether somebody has been in the poll; if not, whoever has the work is stuck in it (a disk that
-//! stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer.
+//! milliseconds whether somebody has been in the poll or begun a turn; if not, whoever has the work is stuck in it (a
+//! disk that stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer.
 
 use super::child::Child;
 use super::crew::Crew;
-use super::orders::{Heard, Heir, Order, Word};
 use super::progress::Progress;
 use super::tokens::Aged;
 use crate::clock::{Moment, Tick};
 use crate::log::line::cause;
+use crate::orders::{Heard, Heir, Order, Word};
 use crate::sys::poll::{self, Seen, Wish};
-use crate::sys::process::ChildExit;
+use crate::sys::process::{self, ChildExit};
 use crate::sys::signal;
 use slog::{error, warn};
 use std::os::fd::AsFd;
@@ -43,13 +43,14 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
         child,
         crew,
         orphan: false,
-        polls: 0,
+        moves: 0,
         quiet: 0,
         awake: true,
         waited: None,
         said: 0,
         said_at: Moment(0),
         progress: Progress::new(child.read_clock()),
+        cores: process::allowed_cores(),
     };
     let mut terminated = false;
     loop {
@@ -99,8 +100,8 @@ struct Steward {
     crew: Crew,
     /// The master is gone, and the orders socket with it.
     orphan: bool,
-    /// How often somebody had entered the poll when it looked last.
-    polls: u64,
+    /// How often somebody had moved on when it looked last.
+    moves: u64,
     /// Looks since something was new.
     quiet: u32,
     awake: bool,
@@ -110,6 +111,14 @@ struct Steward {
     said: u32,
     said_at: Moment,
     progress: Progress,
+    /// Cores that this process may use.
+    cores: usize,
+}
+
+/// How many of `cores` are there for each of `children`, all of which may be busy: a thread more than that takes its
+/// time from a sibling's, and waking it costs more than it gains.
+fn share(cores: usize, children: u32) -> usize {
+    cores.div_ceil(usize::try_from(children.max(1)).unwrap_or(usize::MAX))
 }
 
 impl Steward {
@@ -183,8 +192,9 @@ impl Steward {
         if !self.awake {
             return;
         }
-        let polls = child.lead.stand_by(self.polls);
-        if polls != self.polls {
+        child.lead.set_share(share(self.cores, child.block.children()));
+        let moves = child.lead.stand_by(self.moves);
+        if moves != self.moves {
             self.quiet = 0;
             self.progress.moved();
         } else if child.lead.is_idle() {
@@ -193,7 +203,7 @@ impl Steward {
         } else if child.waiting_threads.load(Ordering::Relaxed) > 0 {
             self.progress.moved();
         }
-        self.polls = polls;
+        self.moves = moves;
         let mut at_rest = true;
         if let Some(over) = &child.hand_over {
             // Who waits at two looks has waited for long enough to be better off elsewhere.
@@ -215,11 +225,25 @@ impl Steward {
             self.awake = false;
             child.steward_asleep.store(true, Ordering::SeqCst);
             // Somebody may have begun between the look and the word: they did not ring.
-            if child.lead.polls() != self.polls || !child.lead.is_idle() {
+            if child.lead.moves() != self.moves || !child.lead.is_idle() {
                 child.steward_asleep.store(false, Ordering::SeqCst);
                 self.awake = true;
                 self.quiet = 0;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_share_the_cores() {
+        for (cores, children, want) in
+            [(1, 1, 1), (2, 1, 2), (2, 2, 1), (2, 16, 1), (4, 3, 2), (64, 40, 2), (8, 0, 8), (1, u32::MAX, 1)]
+        {
+            assert_eq!(share(cores, children), want, "{cores} cores, {children} children");
         }
     }
 }

@@ -88,8 +88,8 @@ pub struct Record {
     pub failure: Option<&'static str>,
     /// Whether the exchange got as far as a head that could be read.
     pub parsed: bool,
-    /// Whether one of our own pages was the answer.
-    pub handled: bool,
+    /// Which of our own pages was the answer.
+    pub handler: Option<Handler>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -292,7 +292,7 @@ impl Exchange {
             Action::NotFound => self.reply(404, cx, out),
             Action::Denied(status) => self.reply(status, cx, out),
             Action::Handler(handler) => {
-                self.record.handled = true;
+                self.record.handler = Some(handler);
                 Begun::Handle(handler)
             }
             Action::Forward(id) => {

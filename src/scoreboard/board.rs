@@ -121,6 +121,17 @@ pub struct Facts<'a> {
     pub extended: bool,
 }
 
+/// Who answers for `StatusListen`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GroomFacts {
+    /// Its pid; 0: there is none.
+    pub pid: u32,
+    /// When it was forked.
+    pub started: Moment,
+    /// How many before it died and were replaced.
+    pub replaced: u32,
+}
+
 /// How a reload went.
 #[derive(Clone, Copy, Debug)]
 pub struct ReloadOutcome<'a> {
@@ -251,6 +262,12 @@ impl Board {
             }
         };
         Ok(board)
+    }
+
+    /// Where the one before lies that had the name `path`, if there was one.
+    #[must_use]
+    pub fn previous(path: &Path) -> PathBuf {
+        file::previous(path)
     }
 
     /// Gives the board that was prepared for `path` its name.
@@ -449,6 +466,17 @@ impl Board {
         self.header.master_pid.store(pid, Relaxed);
     }
 
+    /// Tells readers who answers for `StatusListen`.
+    pub fn set_groom(&self, facts: &GroomFacts, now: Moment) {
+        let header = self.header;
+        write_under(&header.sequence, || {
+            header.groom_pid.store(facts.pid, Relaxed);
+            header.grooms_replaced.store(facts.replaced, Relaxed);
+            header.groom_started.store(facts.started.0, Relaxed);
+        });
+        header.updated.store(now.0, Relaxed);
+    }
+
     /// The server has stopped in good order. The file stays: it tells what was.
     pub fn stopped(&self, now: Moment, wall_micros: u64) {
         write_under(&self.header.sequence, || self.header.stopped_wall.store(wall_micros, Relaxed));
@@ -486,14 +514,17 @@ impl Board {
         add(&self.totals.children_started, 1);
         self.header.updated.store(now.0, Relaxed);
         place.lent = Some(loan.threads);
-        Ok(ChildBlock {
+        let block = ChildBlock {
             process,
             workers,
             latency: place.latency,
             backends: place.backends,
             backend_rows: Arc::clone(&self.backend_rows),
+            children: &self.header.children,
             flags,
-        })
+        };
+        self.count_children();
+        Ok(block)
     }
 
     /// The child in `slot` has been forked and this is its number.
@@ -531,7 +562,13 @@ impl Board {
                 add(&totals.children_failed, 1);
             }
         });
+        self.count_children();
         self.header.updated.store(now.0, Relaxed);
+    }
+
+    fn count_children(&self) {
+        let lent = self.slots.iter().filter(|slot| slot.lent.is_some()).count();
+        self.header.children.store(u32::try_from(lent).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// In a child, right after the fork: everything but its own block becomes read-only. Of the board's two

@@ -159,8 +159,18 @@ pub struct Header {
     pub listeners: [AtomicU64; 64],
     /// What the last reload said: the first fault of a refused one.
     pub reload_text: [AtomicU64; 64],
+    /// The groom, which answers for `StatusListen`; 0: there is none.
+    pub groom_pid: AtomicU32,
+    /// How often a groom died and was replaced.
+    pub grooms_replaced: AtomicU32,
+    /// When the groom was forked (CLOCK_MONOTONIC).
+    pub groom_started: AtomicU64,
+    /// Children that live now, of whatever generation: slots of this file that are lent.
+    pub children: AtomicU32,
     /// Zero.
-    pub spare: [AtomicU64; 5],
+    pub reserved: AtomicU32,
+    /// Zero.
+    pub spare: [AtomicU64; 2],
 }
 
 /// One slot: where its block is. Written by the master.
@@ -342,7 +352,7 @@ pub struct WorkerRow {
 pub struct BackendCounters {
     /// Requests sent to it, repeated ones counted again.
     pub requests: AtomicU64,
-    /// Of these, how many brought no response.
+    /// Attempts that brought no response, connects that failed included.
     pub failures: AtomicU64,
     /// Connections made.
     pub connects: AtomicU64,

@@ -7,6 +7,9 @@ use crate::sys::shm;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+/// How often the processor time is added up anew because a child was reaped meanwhile.
+const TRIES: usize = 8;
+
 /// What became of a server.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Life {
@@ -72,7 +75,7 @@ pub fn pid_namespace() -> Option<u64> {
 /// When a process began, in clock ticks since boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    stat(pid).map(|stat| stat.start_ticks)
+    stat(pid).filter(|stat| !stat.ended).map(|stat| stat.start_ticks)
 }
 
 /// The load averages over 1, 5 and 15 minutes.
@@ -87,22 +90,41 @@ pub fn look(identity: &Identity<'_>) -> Life {
     judge(identity, boot_id().as_deref(), pid_namespace(), start_ticks(identity.pid))
 }
 
-/// What the master and those of `children` that are its children have used. The numbers of the children are
-/// gossip; a process that is not a child of the master's is left out.
+/// What the master and its children have used, those that `/proc` knows of and those of `children` that are its own:
+/// their numbers are gossip. `None` if children end faster than they can be counted.
 #[must_use]
 pub fn usage(master: u32, children: impl Iterator<Item = u32>) -> Option<Usage> {
-    let stat_of_master = stat(master)?;
+    let mut pids: Vec<u32> = children.collect();
+    // Children that count on a former board are not among those of the current one.
+    if let Ok(known) = fs::read_to_string(format!("/proc/{master}/task/{master}/children")) {
+        pids.extend(known.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    let mut before = stat(master).filter(|stat| !stat.ended)?;
+    for _ in 0..TRIES {
+        // One that has ended and is not reaped yet has its time still with itself.
+        let living: Vec<Stat> =
+            pids.iter().filter_map(|pid| stat(*pid)).filter(|stat| stat.parent == master).collect();
+        let after = stat(master).filter(|stat| !stat.ended)?;
+        // One that was reaped meanwhile would count twice or not at all.
+        if after.of_ended() == before.of_ended() {
+            return Some(sum(&after, &living));
+        }
+        before = after;
+    }
+    None
+}
+
+fn sum(master: &Stat, living: &[Stat]) -> Usage {
     let ticks = shm::ticks_per_second() as f64;
     let time = |user: u64, system: u64| CpuTime { user: user as f64 / ticks, system: system as f64 / ticks };
-    let (mut user, mut system) = (stat_of_master.user, stat_of_master.system);
-    for stat in children.filter_map(stat).filter(|stat| stat.parent == master) {
+    let (mut user, mut system) = (master.user, master.system);
+    for stat in living {
         user = user.saturating_add(stat.user);
         system = system.saturating_add(stat.system);
     }
-    Some(Usage {
-        living: time(user, system),
-        ended: time(stat_of_master.children_user, stat_of_master.children_system),
-    })
+    Usage { living: time(user, system), ended: time(master.children_user, master.children_system) }
 }
 
 /// The verdict over what the file says and what `/proc` says.
@@ -128,12 +150,21 @@ fn judge(
 /// The fields of `/proc/PID/stat` that we use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stat {
+    /// Whether it is a zombie, or less.
+    ended: bool,
     parent: u32,
     user: u64,
     system: u64,
     children_user: u64,
     children_system: u64,
     start_ticks: u64,
+}
+
+impl Stat {
+    /// The time of reaped children.
+    fn of_ended(&self) -> (u64, u64) {
+        (self.children_user, self.children_system)
+    }
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -143,15 +174,14 @@ fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The second field is a name in parentheses that may hold blanks and parentheses itself. A zombie has ended.
+/// The second field is a name in parentheses that may hold blanks and parentheses itself.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    if matches!(*fields.first()?, "Z" | "X") {
-        return None;
-    }
+    let ended = matches!(*fields.first()?, "Z" | "X");
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
+        ended,
         parent: u32::try_from(number(4)?).ok()?,
         user: number(14)?,
         system: number(15)?,
@@ -192,6 +222,7 @@ mod tests {
     fn stat_lines_are_read_past_hostile_names() {
         let line = "12 (a) R 1 (x) S 3 12 12 0 -1 4194304 1 2 3 4 50 60 70 80 20 0 1 0 9876 1 2 3";
         let want = Stat {
+            ended: false,
             parent: 3,
             user: 50,
             system: 60,
@@ -200,7 +231,7 @@ mod tests {
             start_ticks: 9876,
         };
         assert_eq!(parse_stat(line), Some(want));
-        assert_eq!(parse_stat(&line.replace(" S ", " Z ")), None);
+        assert_eq!(parse_stat(&line.replace(" S ", " Z ")), Some(Stat { ended: true, ..want }));
         for broken in ["", ")", "1 (a) S", "1 (a) S -3 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"] {
             assert_eq!(parse_stat(broken), None, "{broken}");
         }

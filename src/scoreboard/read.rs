@@ -13,7 +13,7 @@ use crate::scoreboard::layout::{
 };
 use crate::scoreboard::life::Life;
 use crate::scoreboard::snapshot::{
-    Backend, Child, Connections, Reload, Server, Shown, Snapshot, SnapshotError, Totals, Worker,
+    Backend, Child, Connections, Groom, Reload, Server, Shown, Snapshot, SnapshotError, Totals, Worker,
 };
 use crate::scoreboard::state::{Stage, WorkerState};
 use std::fs::File;
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, fence};
 use zerocopy::FromBytes;
 
 /// How often a copy that changed while it was made is made again.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// The most worker rows that a file may claim for all its slots together.
 const MAX_ROWS: u64 = 10_000_000;
@@ -263,6 +263,10 @@ fn server_of(header: &Header, front: &Front) -> Server {
         server_name: own(&header.server_name, &header.server_name_length),
         config_path: own(&header.config_path, &header.config_path_length),
         listeners: own(&header.listeners, &header.listeners_length),
+        groom: Some(number(&header.groom_pid))
+            .filter(|pid| *pid != 0)
+            .map(|pid| Groom { pid, started: Moment(count(&header.groom_started)) }),
+        grooms_replaced: number(&header.grooms_replaced),
         extended: number(&header.flags) & FLAG_EXTENDED != 0,
         server_limit: number(&header.server_limit),
         thread_limit: front.thread_limit,

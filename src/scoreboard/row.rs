@@ -14,6 +14,7 @@ use crate::scoreboard::state::{Stage, WorkerState};
 use crate::scoreboard::words::{bump, store_bytes, write_under};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a worker row shows of a request.
@@ -40,6 +41,8 @@ pub struct ChildBlock {
     pub(super) backends: &'static [BackendCounters],
     /// This generation's backends to rows of the table, which outlives generations.
     pub(super) backend_rows: Arc<[u32]>,
+    /// The master's count of the children that have a slot of this board.
+    pub(super) children: &'static AtomicU32,
     pub(super) flags: u32,
 }
 
@@ -63,6 +66,12 @@ impl ChildBlock {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// How many children there are now, this one among them.
+    #[must_use]
+    pub fn children(&self) -> u32 {
+        self.children.load(Relaxed).max(1)
     }
 
     /// The row of a worker. One thread at a time may write to it.
@@ -187,16 +196,14 @@ impl RowWriter<'_> {
         self.row.backend.store(self.block.backend_row(id) as u32 + 1, Relaxed);
     }
 
-    /// A request has ended, with what it read from and sent to the client, heads included. The strings stay.
-    pub fn finish(&self, now: Moment, bytes_in: u64, bytes_out: u64) {
+    /// A request has ended, with what it read from and sent to the client, heads included, after so many microseconds;
+    /// `None` for a tunnel, whose life is no duration of a request. The strings stay.
+    pub fn finish(&self, now: Moment, took: Option<u64>, bytes_in: u64, bytes_out: u64) {
         let row = self.row;
         bump(&row.requests, 1);
         bump(&row.bytes_in, bytes_in);
         bump(&row.bytes_out, bytes_out);
-        let started = row.started.load(Relaxed);
-        // A start before the last end was noted for an earlier request: this one was never told of.
-        if started != 0 && started >= row.ended.load(Relaxed) {
-            let took = now.0.saturating_sub(started);
+        if let Some(took) = took {
             bump(&row.duration, took);
             row.last.store(took, Relaxed);
         }

@@ -9,13 +9,13 @@ use crate::scoreboard::histogram::Histogram;
 use crate::scoreboard::layout::LAYOUT_VERSION;
 use crate::scoreboard::life::{self, Identity};
 pub use crate::scoreboard::life::{Life, Usage};
-use crate::scoreboard::read::take;
+use crate::scoreboard::read::{TRIES, take};
 use crate::scoreboard::state::{Stage, WorkerState};
 use nix::fcntl::OFlag;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why a file could not be read as a scoreboard.
@@ -139,6 +139,10 @@ pub struct Server {
     pub config_path: String,
     /// The bound addresses, a blank between them.
     pub listeners: String,
+    /// The groom, which answers for `StatusListen`.
+    pub groom: Option<Groom>,
+    /// How often a groom died and was replaced.
+    pub grooms_replaced: u32,
     /// Whether rows tell of requests.
     pub extended: bool,
     /// `ServerLimit`.
@@ -157,6 +161,15 @@ pub struct Server {
     pub max_spare: u32,
     /// `StartServers`.
     pub start_servers: u32,
+}
+
+/// The helper process that answers for `StatusListen`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Groom {
+    /// Its number. For showing only.
+    pub pid: u32,
+    /// When it was forked.
+    pub started: Moment,
 }
 
 /// How the last reload went.
@@ -310,7 +323,7 @@ pub struct Backend {
     pub generation: u32,
     /// Requests sent.
     pub requests: u64,
-    /// Of these, without a response.
+    /// Attempts that brought no response, connects that failed included.
     pub failures: u64,
     /// Connections made.
     pub connects: u64,
@@ -360,13 +373,29 @@ pub struct Totals {
 impl Snapshot {
     /// Reads the file of a running server or of one that is gone, and looks whether it runs.
     pub fn read(path: &Path) -> Result<Self, SnapshotError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let file = Self::open(path)?;
+            let snapshot = Self::of_file(&file)?;
+            // A board that lost its name meanwhile may tell of more than its heir knows yet.
+            let (read, named) = (file.metadata(), std::fs::metadata(path));
+            let is_it = read.is_ok_and(|read| {
+                named.is_ok_and(|named| (named.dev(), named.ino()) == (read.dev(), read.ino()))
+            });
+            if is_it || tries == TRIES {
+                return Ok(snapshot);
+            }
+        }
+    }
+
+    fn open(path: &Path) -> Result<File, SnapshotError> {
         // A pipe under that name must not keep us waiting; for a file the flag means nothing.
-        let file = OpenOptions::new()
+        OpenOptions::new()
             .read(true)
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(path)
-            .map_err(|source| SnapshotError::Open { path: path.to_owned(), source })?;
-        Self::of_file(&file)
+            .map_err(|source| SnapshotError::Open { path: path.to_owned(), source })
     }
 
     /// Reads bytes that were a file; whether the server lives is not looked up.

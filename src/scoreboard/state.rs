@@ -70,6 +70,24 @@ impl WorkerState {
         }
     }
 
+    /// The state in a word or two, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::KeepAlive => "keep_alive",
+            Self::Log => "log",
+            Self::Dns => "dns",
+            Self::Closing => "closing",
+            Self::Graceful => "graceful",
+            Self::IdleKill => "idle_kill",
+        }
+    }
+
     /// What the letter means, as the legend says it.
     #[must_use]
     pub fn meaning(self) -> &'static str {

@@ -47,9 +47,13 @@ impl Board {
         sums
     }
 
-    /// Adds what another board of at most as many backends has counted, as far as that goes beyond `credited`.
-    pub fn credit(&self, sums: &Sums, credited: Option<&Sums>) {
+    /// Adds what another board of at most as many backends has counted, as far as that goes beyond `credited`. What
+    /// it has counted is asked for once readers wait.
+    pub fn credit(&self, sums: impl FnOnce() -> Sums, credited: Option<&Sums>) -> Sums {
+        let mut counted = Sums::default();
         write_under(&self.totals.sequence, || {
+            counted = sums();
+            let sums = &counted;
             let before = credited.map_or(&[][..], |credited| &credited.0).iter().chain(std::iter::repeat(&0));
             let news = sums.0.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
             // The last row is for backends that have none of their own, however many rows there are.
@@ -61,6 +65,7 @@ impl Board {
                 add(totals[place], news);
             }
         });
+        counted
     }
 
     fn all_totals(&self) -> impl Iterator<Item = &AtomicU64> {

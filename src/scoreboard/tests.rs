@@ -94,7 +94,7 @@ fn serve(block: &ChildBlock, slot: u32) {
     backend.requests.fetch_add(1, Relaxed);
     backend.connects.fetch_add(1, Relaxed);
     backend.latency(1500);
-    row.finish(Moment(7_002_000), 100, 2000);
+    row.finish(Moment(7_002_000), Some(2000), 100, 2000);
     block.latency(2000);
     row.request(&request(b"POST /second HTTP/1.1", "b.example", 8_000_000));
     row.backend(BackendId(1));
@@ -193,26 +193,41 @@ fn without_extended_status_requests_are_counted_but_not_told() {
     let row = block.worker(WorkerIndex(0));
     row.hold(1);
     row.request(&request(b"GET / HTTP/1.1", "h", 2));
-    row.finish(Moment(9), 1, 1);
+    row.finish(Moment(9), Some(7), 1, 1);
     let snapshot = board.reader().snapshot().expect("a snapshot");
     let worker = &snapshot.children[0].workers[0];
-    assert_eq!((worker.requests, worker.duration, &worker.request), (1, 0, &Shown::Nothing));
+    assert_eq!((worker.requests, worker.duration, &worker.request), (1, 7, &Shown::Nothing));
     assert!(!block.extended());
 }
 
 #[test]
-fn a_request_that_was_never_told_of_does_not_get_the_duration_of_the_last() {
+fn a_tunnel_is_a_request_without_a_duration() {
     let mut board = board();
     let block = board.lend(SlotIndex(0), &LOAN, Moment(1)).expect("lent");
     let row = block.worker(WorkerIndex(0));
-    row.request(&request(b"GET / HTTP/1.1", "h", 100));
-    row.finish(Moment(150), 1, 1);
-    row.finish(Moment(900), 1, 1);
-    row.request(&request(b"GET / HTTP/1.1", "h", 900));
-    row.finish(Moment(910), 1, 1);
+    for (end, took) in [(150, Some(50)), (900, None), (910, Some(10))] {
+        row.request(&request(b"GET / HTTP/1.1", "h", 100));
+        row.finish(Moment(end), took, 1, 1);
+    }
     let snapshot = board.reader().snapshot().expect("a snapshot");
-    assert_eq!(snapshot.totals.duration, 60);
-    assert_eq!(snapshot.totals.requests, 3);
+    assert_eq!((snapshot.totals.duration, snapshot.totals.requests), (60, 3));
+    assert_eq!(snapshot.children[0].workers[0].last, 10);
+}
+
+#[test]
+fn readers_wait_while_a_board_gets_what_another_has_counted() {
+    let (board, former) = (board(), lived_in());
+    let settled = || board.reader().snapshot().expect("a snapshot").settled;
+    assert!(settled());
+    board.credit(
+        || {
+            assert!(!settled());
+            former.sums()
+        },
+        None,
+    );
+    let snapshot = board.reader().snapshot().expect("a snapshot");
+    assert_eq!((snapshot.settled, snapshot.totals.requests, snapshot.totals.duration), (true, 3, 6000));
 }
 
 #[test]
@@ -537,7 +552,7 @@ fn no_counter_goes_backwards_while_children_come_and_go() {
             let block = board.lend(slot, &LOAN, Moment(1)).expect("lent");
             for index in 0..4 {
                 for _ in 0..25 {
-                    block.worker(WorkerIndex(index)).finish(Moment(2), 1, 10);
+                    block.worker(WorkerIndex(index)).finish(Moment(2), Some(3), 1, 10);
                     block.latency(u64::from(round));
                     block.backend(BackendId(0)).requests.fetch_add(1, Relaxed);
                 }

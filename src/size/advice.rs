@@ -26,6 +26,8 @@ pub struct Question {
     pub listeners: u64,
     /// Logs and log programs.
     pub logs: u64,
+    /// Addresses of `StatusListen`.
+    pub doors: u64,
     /// Backends that are reached by TCP; 0 if none is known.
     pub tcp_backends: u64,
     /// Whether the children stay root, whom RLIMIT_NPROC does not bind.
@@ -212,7 +214,7 @@ fn ceilings(
         },
     ];
     if let Some(files) = facts.process.files {
-        let fixed = descriptors::of_the_master(0, question.listeners, question.logs);
+        let fixed = descriptors::of_the_master(0, question.listeners, question.logs, question.doors);
         ceilings.push(Ceiling {
             what: "descriptors of the master".to_owned(),
             most: children(files.saturating_sub(fixed) / descriptors::SLOTS_OF_A_CHILD),
@@ -283,6 +285,7 @@ pub(super) mod tests {
         reload: false,
         listeners: 1,
         logs: 1,
+        doors: 0,
         tcp_backends: 1,
         root: false,
     };

@@ -25,13 +25,15 @@ pub fn of_a_child(mpm: Mpm, threads: u64, listeners: u64, logs: u64) -> u64 {
     common(listeners, logs) + if mpm == Mpm::Event { 2 * threads } else { 3 * threads }
 }
 
-/// What the master of so many slots needs: while it forks, it holds a second descriptor of each listener.
+/// What the master of so many slots needs: while it forks, it holds a second descriptor of each listener. With a groom,
+/// the groom's orders, and a second descriptor of each of its `doors` (`StatusListen`).
 #[must_use]
-pub fn of_the_master(slots: u64, listeners: u64, logs: u64) -> u64 {
-    common(listeners, logs) + slots + listeners
+pub fn of_the_master(slots: u64, listeners: u64, logs: u64, doors: u64) -> u64 {
+    let grooms = if doors == 0 { 0 } else { 2 * doors + 2 };
+    common(listeners, logs) + slots + listeners + grooms
 }
 
-/// How many descriptors the processes of `config` need at least, and which ones.
+/// How many descriptors the master and a child of `config` need at least.
 #[must_use]
 pub fn needs(config: &Config) -> [(String, u64); 2] {
     let count = |length: usize| length as u64;
@@ -44,7 +46,10 @@ pub fn needs(config: &Config) -> [(String, u64); 2] {
     };
     [
         (child, of_a_child(config.mpm, threads, listeners, logs)),
-        (format!("the master of {slots} slots"), of_the_master(slots, listeners, logs)),
+        (
+            format!("the master of {slots} slots"),
+            of_the_master(slots, listeners, logs, count(config.status_listen.len())),
+        ),
     ]
 }
 
@@ -71,6 +76,8 @@ mod tests {
         let logs = 2 * event.log_targets.len() as u64;
         assert_eq!((child.as_str(), of_child), ("a child of 10 threads", 24 + 2 + logs + 20));
         assert_eq!((master.as_str(), of_master), ("the master of 8 slots", 24 + 2 + logs + 8 + 2));
+        let with_status = config(&format!("MPM event\n{text}StatusListen 0\n"));
+        assert_eq!(needs(&with_status)[1].1, of_master + 4);
         let prefork = config(&format!("MPM prefork\n{text}MaxRequestWorkers 4\n"));
         assert_eq!(needs(&prefork)[0], ("a child".to_owned(), 24 + 2 + logs + 3));
     }

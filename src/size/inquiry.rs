@@ -207,6 +207,7 @@ fn question(inquiry: &Inquiry, mpm: Mpm, threads: u32) -> Question {
         reload: inquiry.reload,
         listeners: config.map_or(1, |config| config.listen.len() as u64),
         logs: config.map_or(1, |config| config.log_targets.len() as u64),
+        doors: config.map_or(0, |config| config.status_listen.len() as u64),
         tcp_backends: config.map_or(0, |config| {
             config.backends.iter().filter(|backend| is_tcp(&backend.endpoint)).count() as u64
         }),

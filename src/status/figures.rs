@@ -104,9 +104,19 @@ pub fn words(seconds: u64) -> String {
 /// A point in time as httpd's status has it: `Sunday, 22-Nov-2026 09:00:27 UTC`.
 #[must_use]
 pub fn date(wall_micros: u64, zone: &TimeZone) -> String {
+    shown("%A, %d-%b-%Y %H:%M:%S %Z", wall_micros, zone)
+}
+
+/// A point in time for a table: `2026-11-22 09:00:27`.
+#[must_use]
+pub fn stamp(wall_micros: u64, zone: &TimeZone) -> String {
+    shown("%Y-%m-%d %H:%M:%S", wall_micros, zone)
+}
+
+fn shown(form: &str, wall_micros: u64, zone: &TimeZone) -> String {
     let micros = i64::try_from(wall_micros).unwrap_or(i64::MAX);
     let point = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
-    point.to_zoned(zone.clone()).strftime("%A, %d-%b-%Y %H:%M:%S %Z").to_string()
+    point.to_zoned(zone.clone()).strftime(form).to_string()
 }
 
 /// A share of a whole in per cent, 0 of nothing.
@@ -192,5 +202,6 @@ mod tests {
         assert_eq!(date(1_795_338_027_000_000, &TimeZone::UTC), "Sunday, 22-Nov-2026 09:00:27 UTC");
         assert_eq!(date(0, &TimeZone::UTC), "Thursday, 01-Jan-1970 00:00:00 UTC");
         assert!(!date(u64::MAX, &TimeZone::UTC).is_empty());
+        assert_eq!(stamp(1_795_338_027_000_000, &TimeZone::UTC), "2026-11-22 09:00:27");
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! maud escapes every value; nothing that a client sent is ever put in unescaped.
 
+use crate::scoreboard::histogram::Histogram;
 use crate::scoreboard::snapshot::{Child, Life, Shown, Snapshot, Worker};
 use crate::scoreboard::state::{Stage, WorkerState};
 use crate::status::Now;
+use crate::status::chart;
 use crate::status::figures::{bytes, date, grouped, per, share, span};
 use crate::status::tally::{Tally, since_request};
 use crate::status::text;
@@ -25,41 +27,8 @@ impl Default for Options {
     }
 }
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1d2430;--soft:#5b6675;--line:#d9dee5;--ground:#fff;--card:#f5f7f9;\
---idle:#cfe8d5;--busy:#2f7dd1;--read:#8a63d2;--keep:#e3c565;--close:#d98c4a;--grace:#7f8b99;--dead:#e9ecef;--bad:#c0392b}\
-@media(prefers-color-scheme:dark){:root{--ink:#e5e9ef;--soft:#9aa6b5;--line:#333c48;--ground:#14181e;\
---card:#1c222a;--idle:#24513a;--busy:#3f8fe6;--read:#9d7be0;--keep:#a98d2f;--close:#b56a2c;--grace:#6a7683;\
---dead:#262d36;--bad:#ff8272}}\
-body{margin:0 auto;max-width:76rem;padding:1.5rem;font:15px/1.45 system-ui,sans-serif;color:var(--ink);\
-background:var(--ground)}\
-h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .6rem}p{margin:.3rem 0;color:var(--soft)}\
-.cards{display:grid;grid-template-columns:repeat(4,1fr);gap:.7rem;margin-top:1.2rem}\
-.card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}\
-.card b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.card span{color:var(--soft)}\
-.child{display:flex;gap:.8rem;align-items:baseline;margin:.35rem 0}.child>span{flex:0 0 11rem;\
-color:var(--soft);font-size:.85rem;font-variant-numeric:tabular-nums}\
-.grid{font:12px/1 ui-monospace,monospace;display:flex;flex-wrap:wrap;gap:2px}\
-.grid i,.legend i{font-style:normal;width:15px;height:15px;line-height:15px;text-align:center;\
-border-radius:3px;background:var(--dead);display:inline-block}\
-i._{background:var(--idle)!important}i.W,i.L,i.D{background:var(--busy)!important;color:#fff}\
-i.R,i.S{background:var(--read)!important;color:#fff}i.K{background:var(--keep)!important;color:#000}\
-i.C{background:var(--close)!important;color:#fff}i.G,i.I{background:var(--grace)!important;color:#fff}\
-.legend{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;font-size:.85rem;color:var(--soft);margin-top:.8rem}\
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.87rem;\
-font-variant-numeric:tabular-nums}th,td{text-align:left;padding:.28rem .6rem;\
-border-bottom:1px solid var(--line);white-space:nowrap}th{color:var(--soft);font-weight:600}\
-td.n,th.n{text-align:right}td.wide{white-space:normal;word-break:break-all;min-width:18rem;\
-font-family:ui-monospace,monospace;font-size:.8rem}\
-.bar{display:inline-block;width:6rem;height:.55rem;background:var(--idle);border-radius:.3rem;overflow:hidden}\
-.bar i{display:block;height:100%;background:var(--busy)}\
-.room{display:flex;height:1rem;margin:1.2rem 0 .3rem;background:var(--dead);border:1px solid var(--line);\
-border-radius:.5rem;overflow:hidden}.room i{background:var(--busy)}.room i.G{background:var(--grace)}\
-.room i._{background:var(--idle)}details{margin-top:2rem}summary{font-weight:600;cursor:pointer}\
-a{color:var(--busy)}.bad{color:var(--bad);font-weight:600}\
-@media(max-width:48rem){body{padding:1rem}.cards{grid-template-columns:repeat(2,1fr)}\
-.child{display:block}.child>span{display:block;margin:.6rem 0 .2rem}}\
-footer{margin-top:2rem;color:var(--soft);font-size:.85rem}";
+/// Goes into the page, so that it fetches nothing.
+const STYLE: &str = include_str!("page.css");
 
 /// The page.
 #[must_use]
@@ -82,9 +51,11 @@ pub fn page(snapshot: &Snapshot, options: Options, now: &Now) -> String {
                 (room(snapshot, &tally))
                 (cards(snapshot, &tally))
                 (grid(snapshot))
+                h2 { "Latency" }
+                (chart::wide(&snapshot.totals.latency))
                 @if options.tables {
-                    @if snapshot.server.extended { (requests(snapshot, &tally)) }
                     (backends(snapshot))
+                    @if snapshot.server.extended { (requests(snapshot, &tally)) }
                     (children(snapshot, &tally))
                     @if snapshot.server.extended { (rested(snapshot, &tally)) }
                 }
@@ -196,6 +167,8 @@ fn grid(snapshot: &Snapshot) -> Markup {
                 span { "slot " (child.slot) ", pid " (child.pid) ", gen " (child.generation)
                     @if child.is_leaving() { ", draining" }
                 }
+                (bar(child))
+                span class="of" { (busy(child)) "/" (child.workers.len()) }
                 div class="grid" {
                     @for worker in &child.workers {
                         i class=[class(worker)] title=(hint(worker)) { (worker.letter()) }
@@ -210,6 +183,19 @@ fn grid(snapshot: &Snapshot) -> Markup {
             }
         }
     }
+}
+
+/// How much of a child is busy.
+fn bar(child: &Child) -> Markup {
+    let (busy, all) = (busy(child), child.workers.len() as u64);
+    let full = busy > 0 && busy == all;
+    html! {
+        span class="bar" { i class=[full.then_some("full")] style={ "width:" (format!("{:.0}", share(busy, all))) "%" } {} }
+    }
+}
+
+fn busy(child: &Child) -> u64 {
+    child.workers.iter().filter(|worker| worker.is_busy()).count() as u64
 }
 
 /// A dot is no name for a class, and neither is the letter of a byte that makes no sense.
@@ -235,7 +221,7 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
         div class="scroll" { table {
             thead { tr {
                 th class="n" { "Slot" } th class="n" { "PID" } th class="n" { "Gen" } th class="n" { "Age" }
-                th { "Stage" } th { "Busy" } th {} th class="n" { "Connections" }
+                th { "Stage" } th class="n" { "Busy" } th class="n" { "Median" } th class="n" { "p99" } th class="n" { "Connections" }
                 th class="n" { "coming in" } th class="n" { "going out" } th class="n" { "kept alive" }
                 th class="n" { "closing" } th class="n" { "tunnels" } th class="n" { "Accepted" }
                 th class="n" { "handed over" } th class="n" { "taken over" }
@@ -243,15 +229,13 @@ fn children(snapshot: &Snapshot, tally: &Tally) -> Markup {
             } }
             tbody {
                 @for child in shown(snapshot) {
-                    @let busy = child.workers.iter().filter(|worker| worker.is_busy()).count() as u64;
-                    @let all = child.workers.len() as u64;
                     tr {
                         td class="n" { (child.slot) } td class="n" { (child.pid) }
                         td class="n" { (child.generation) }
                         td class="n" { (span(tally.as_of.micros_since(child.started))) }
                         td { (child.stage.map_or("?", Stage::name)) }
-                        td { span class="bar" { i style={ "width:" (format!("{:.0}", share(busy, all))) "%" } {} } }
-                        td class="n" { (busy) "/" (all) }
+                        td class="n" { (busy(child)) "/" (child.workers.len()) }
+                        (quantiles(&child.latency))
                         @let connections = &child.connections;
                         @for count in [
                             connections.total, connections.wait_io, connections.writing,
@@ -359,6 +343,15 @@ fn asked(snapshot: &Snapshot, worker: &Worker) -> Markup {
     }
 }
 
+/// Two cells: median and p99.
+fn quantiles(latency: &Histogram) -> Markup {
+    html! {
+        @for per_mille in [500, 990] {
+            td class="n" { (latency.quantile(per_mille).map_or_else(|| "-".to_owned(), span)) }
+        }
+    }
+}
+
 fn backends(snapshot: &Snapshot) -> Markup {
     html! {
         @if !snapshot.backends.is_empty() {
@@ -367,7 +360,7 @@ fn backends(snapshot: &Snapshot) -> Markup {
                 thead { tr {
                     th { "Backend" } th class="n" { "Requests" } th class="n" { "Failed" } th class="n" { "Busy" }
                     th class="n" { "Connects" } th class="n" { "Reused" } th class="n" { "Sent" }
-                    th class="n" { "Received" } th class="n" { "Median" } th class="n" { "p99" }
+                    th class="n" { "Received" } th class="n" { "Median" } th class="n" { "p99" } th { "Latency" }
                 } }
                 tbody {
                     @for backend in &snapshot.backends {
@@ -380,9 +373,8 @@ fn backends(snapshot: &Snapshot) -> Markup {
                             td class="n" { (grouped(backend.reused)) }
                             td class="n" { (bytes(backend.bytes_out)) }
                             td class="n" { (bytes(backend.bytes_in)) }
-                            @for per_mille in [500, 990] {
-                                td class="n" { (backend.latency.quantile(per_mille).map_or_else(|| "-".to_owned(), span)) }
-                            }
+                            (quantiles(&backend.latency))
+                            td { (chart::small(&backend.latency)) }
                         }
                     }
                 }

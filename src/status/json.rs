@@ -50,6 +50,11 @@ pub fn document(snapshot: &Snapshot, now: &Now) -> Value {
                 "unix_us": reload.wall,
                 "text": reload.text,
             })),
+            "groom": server.groom.map(|groom| json!({
+                "pid": groom.pid,
+                "started_unix_us": snapshot.wall_of(groom.started),
+            })),
+            "grooms_replaced": server.grooms_replaced,
             "extended_status": server.extended,
             "limits": {
                 "server_limit": server.server_limit,

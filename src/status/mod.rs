@@ -5,13 +5,16 @@
 
 pub mod auto;
 pub mod brief;
+pub mod chart;
 pub mod figures;
 pub mod html;
 pub mod json;
+pub mod prometheus;
 pub mod tally;
 pub mod text;
 
 use crate::clock::Moment;
+use crate::config::model::Handler;
 use crate::scoreboard::snapshot::Snapshot;
 use jiff::tz::TimeZone;
 
@@ -26,7 +29,7 @@ pub struct Now {
     pub zone: TimeZone,
 }
 
-/// Which page a request for the status asks for, by its query.
+/// Which page is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
     /// A page for a browser.
@@ -35,11 +38,32 @@ pub enum Form {
     Auto,
     /// `?json`: everything.
     Json,
+    /// `?prometheus`, `SetHandler metrics`: Prometheus' text format.
+    Prometheus,
 }
 
 impl Form {
-    /// Reads `auto`, `json`, `refresh[=seconds]` and `notable`, in any order with `&` between them, as httpd
-    /// does; words that are not known are passed over.
+    /// What a request to a handler asks for.
+    #[must_use]
+    pub fn of(handler: Handler, query: Option<&[u8]>) -> Self {
+        match handler {
+            Handler::ServerStatus => Self::from_query(query),
+            Handler::Metrics => Self::Prometheus,
+        }
+    }
+
+    /// What a listener that has nothing but the status answers a path with; `None`: nothing is there.
+    #[must_use]
+    pub fn at(path: &[u8], query: Option<&[u8]>) -> Option<Self> {
+        match path {
+            b"/" | b"/server-status" => Some(Self::of(Handler::ServerStatus, query)),
+            b"/metrics" => Some(Self::of(Handler::Metrics, query)),
+            _ => None,
+        }
+    }
+
+    /// Reads `auto`, `json`, `prometheus`, `refresh[=seconds]` and `notable`, in any order with `&` between them, as
+    /// httpd does; of several forms the first holds, and words that are not known are passed over.
     #[must_use]
     pub fn from_query(query: Option<&[u8]>) -> Self {
         let mut options = html::Options::default();
@@ -52,6 +76,7 @@ impl Form {
             match name {
                 b"auto" => form = form.or(Some(Self::Auto)),
                 b"json" => form = form.or(Some(Self::Json)),
+                b"prometheus" => form = form.or(Some(Self::Prometheus)),
                 b"notable" => options.tables = false,
                 b"refresh" => options.refresh = Some(seconds(value)),
                 _ => {}
@@ -87,6 +112,9 @@ pub fn page(snapshot: &Snapshot, form: Form, now: &Now) -> Page {
             Page { content_type: "text/plain; charset=ISO-8859-1", body: auto::page(snapshot, now) }
         }
         Form::Json => Page { content_type: "application/json", body: json::page(snapshot, now) },
+        Form::Prometheus => {
+            Page { content_type: prometheus::CONTENT_TYPE, body: prometheus::page(snapshot, now) }
+        }
     }
 }
 
@@ -119,6 +147,7 @@ mod tests {
             (Some(""), html(None, true)),
             (Some("auto"), Form::Auto),
             (Some("json"), Form::Json),
+            (Some("prometheus&json"), Form::Prometheus),
             (Some("refresh=5"), html(Some(5), true)),
             (Some("refresh"), html(Some(10), true)),
             (Some("refresh=0"), html(Some(10), true)),
@@ -128,6 +157,23 @@ mod tests {
             (Some("automatic"), html(None, true)),
         ] {
             assert_eq!(Form::from_query(query.map(str::as_bytes)), want, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_of_its_own_has_two_pages() {
+        let html = Form::Html(html::Options::default());
+        for (path, query, want) in [
+            ("/", None, Some(html)),
+            ("/server-status", None, Some(html)),
+            ("/server-status", Some("auto"), Some(Form::Auto)),
+            ("/metrics", None, Some(Form::Prometheus)),
+            ("/metrics", Some("auto"), Some(Form::Prometheus)),
+            ("/metrics/", None, None),
+            ("/favicon.ico", None, None),
+            ("", Some("auto"), None),
+        ] {
+            assert_eq!(Form::at(path.as_bytes(), query.map(str::as_bytes)), want, "{path} {query:?}");
         }
     }
 
@@ -150,7 +196,7 @@ mod tests {
             if let Ok(mut snapshot) = Snapshot::of_bytes(&bytes) {
                 snapshot.life = life;
                 let now = Now { moment: Moment(moment), wall_micros, zone: TimeZone::UTC };
-                for form in [Form::Auto, Form::Json, Form::from_query(None)] {
+                for form in [Form::Auto, Form::Json, Form::Prometheus, Form::from_query(None)] {
                     prop_assert!(!page(&snapshot, form, &now).body.is_empty());
                 }
                 let text = text::page(&snapshot, &now);

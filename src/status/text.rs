@@ -1,9 +1,10 @@
 //! The status for a terminal: what `ostler status` prints.
 
+use crate::clock::Moment;
 use crate::scoreboard::snapshot::{Child, Life, Request, Shown, Snapshot, Worker};
-use crate::scoreboard::state::Stage;
+use crate::scoreboard::state::{Stage, WorkerState};
 use crate::status::Now;
-use crate::status::figures::{bytes, date, grouped, per, span, words};
+use crate::status::figures::{bytes, date, grouped, per, span, stamp, words};
 use crate::status::tally::{Tally, since_request};
 use std::fmt::{Result, Write};
 
@@ -24,7 +25,7 @@ fn write(text: &mut String, snapshot: &Snapshot, tally: &Tally, now: &Now) -> Re
     write_server(text, snapshot, tally, now)?;
     write_sums(text, snapshot, tally)?;
     write_children(text, snapshot, tally)?;
-    write_requests(text, snapshot, tally)?;
+    write_requests(text, snapshot, tally, now)?;
     write_backends(text, snapshot)
 }
 
@@ -111,6 +112,7 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
         server.max_request_workers,
         if tally.is_full(server.max_request_workers) { ": reached, further clients wait" } else { "" }
     )?;
+    write_letters(text, tally)?;
     writeln!(
         text,
         "connections  {} open: {} kept alive, {} coming in, {} going out, {} closing, {} tunnels; {} accepted, \
@@ -148,6 +150,14 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
         grouped(totals.children_failed),
         grouped(totals.panics)
     )?;
+    if let Some(groom) = &server.groom {
+        let age = span(tally.as_of.micros_since(groom.started));
+        write!(text, "groom        {} for {age}, answers for StatusListen", groom.pid)?;
+        match server.grooms_replaced {
+            0 => writeln!(text)?,
+            count => writeln!(text, "; {} before it died", grouped(count.into()))?,
+        }
+    }
     if tally.generations.len() > 1 {
         for generation in &tally.generations {
             writeln!(
@@ -167,38 +177,49 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     Ok(())
 }
 
+/// How many workers do what, by their letters.
+fn write_letters(text: &mut String, tally: &Tally) -> Result {
+    let states = WorkerState::ALL.iter().zip(tally.letters).filter(|(_, count)| *count > 0);
+    let parts: Vec<String> =
+        states.map(|(state, count)| format!("{count} {} {}", state.letter(), state.meaning())).collect();
+    if parts.is_empty() { Ok(()) } else { writeln!(text, "letters      {}", parts.join(", ")) }
+}
+
 fn write_children(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     let shown: Vec<&Child> =
         snapshot.children.iter().filter(|child| child.stage != Some(Stage::Free)).collect();
     if shown.is_empty() {
         return Ok(());
     }
-    writeln!(text, "\n slot      pid  gen      age  stage      conns   busy  workers")?;
+    writeln!(text, "\n slot      pid  gen      age  stage      conns  requests       sent   busy  workers")?;
     for child in shown {
         let letters: Vec<char> = child.workers.iter().map(Worker::letter).collect();
         let mut lines = letters.chunks(WIDTH).map(|line| line.iter().collect::<String>());
         let busy = child.workers.iter().filter(|worker| worker.is_busy()).count();
+        let sum = |of: fn(&Worker) -> u64| child.workers.iter().map(of).fold(0, u64::saturating_add);
         writeln!(
             text,
-            "{:>5} {:>8} {:>4} {:>8}  {:<9} {:>6} {:>6}  {}",
+            "{:>5} {:>8} {:>4} {:>8}  {:<9} {:>6} {:>9} {:>10} {:>6}  {}",
             child.slot,
             child.pid,
             child.generation,
             span(tally.as_of.micros_since(child.started)),
             child.stage.map_or("?", Stage::name),
             child.connections.total,
+            sum(|worker| worker.requests),
+            bytes(sum(|worker| worker.bytes_out)),
             busy,
             lines.next().unwrap_or_default()
         )?;
         for line in lines {
-            writeln!(text, "{:54}{line}", "")?;
+            writeln!(text, "{:75}{line}", "")?;
         }
     }
     Ok(())
 }
 
 /// What the busy ones do, the one that has been at it longest first.
-fn write_requests(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
+fn write_requests(text: &mut String, snapshot: &Snapshot, tally: &Tally, now: &Now) -> Result {
     let busy = snapshot.children.iter().filter(|child| child.extended).flat_map(|child| {
         child.workers.iter().filter(|worker| worker.is_busy()).map(move |worker| (child, worker))
     });
@@ -209,7 +230,10 @@ fn write_requests(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Resu
         return Ok(());
     }
     busy.sort_by_key(|(since, ..)| std::cmp::Reverse(*since));
-    writeln!(text, "\n slot-worker      tid      for  client, host, request, backend")?;
+    // A server that runs is looked at now; of one that is gone, somebody will want to find the hour in its logs.
+    let gone = !matches!(snapshot.life, Life::Running | Life::Unknown);
+    let since = if gone { "since                " } else { "" };
+    writeln!(text, "\n slot-worker      tid      for  {since}client, host, request, backend")?;
     for (since, child, worker) in busy {
         write!(
             text,
@@ -221,7 +245,12 @@ fn write_requests(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Resu
             span(since)
         )?;
         match &worker.request {
-            Shown::Request(request) => writeln!(text, "{}{}", facts(request), backend(snapshot, worker))?,
+            Shown::Request(request) => {
+                if gone {
+                    write!(text, "{}  ", stamp(snapshot.wall_of(Moment(request.started)), &now.zone))?;
+                }
+                writeln!(text, "{}{}", facts(request), backend(snapshot, worker))?;
+            }
             Shown::Nothing => writeln!(text, "no request yet")?,
             Shown::Torn => writeln!(text, "(changing)")?,
         }
@@ -248,19 +277,25 @@ fn write_backends(text: &mut String, snapshot: &Snapshot) -> Result {
     if snapshot.backends.is_empty() {
         return Ok(());
     }
-    writeln!(text, "\n   requests  failed   busy  connects    reused   median      p99  backend")?;
+    writeln!(
+        text,
+        "\n   requests  failed   busy  connects    reused       sent   received   median      p99    p99.9  backend"
+    )?;
     for backend in &snapshot.backends {
         let quantile = |per_mille| backend.latency.quantile(per_mille).map_or_else(|| "-".to_owned(), span);
         writeln!(
             text,
-            "{:>11} {:>7} {:>6} {:>9} {:>9} {:>8} {:>8}  {}",
+            "{:>11} {:>7} {:>6} {:>9} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8}  {}",
             backend.requests,
             backend.failures,
             backend.busy,
             backend.connects,
             backend.reused,
+            bytes(backend.bytes_out),
+            bytes(backend.bytes_in),
             quantile(500),
             quantile(990),
+            quantile(999),
             backend.url
         )?;
     }
@@ -284,22 +319,23 @@ last reload or upgrade refused at Tuesday, 14-Nov-2023 22:13:29 UTC: ostler.conf
 reloads and upgrades refused so far: 1
 
 workers      1 busy, 3 idle, 1 finishing; spare 2 to 8, at most 8
+letters      6 _ waiting for connection, 2 W sending reply
 connections  6 open: 4 kept alive, 0 coming in, 0 going out, 0 closing, 0 tunnels; 15 accepted, 3 handed over
 requests     3, 0.3/s; 300 B in, 5.9 KiB out, 600 B/s out
 latency      median 2.0 ms, p99 2.0 ms, p99.9 2.0 ms
 children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 0 panics
 
- slot      pid  gen      age  stage      conns   busy  workers
-    0     4711    1    9.0 s  ready          3      1  W___
-    1     4712    1    9.0 s  draining       3      1  W___
+ slot      pid  gen      age  stage      conns  requests       sent   busy  workers
+    0     4711    1    9.0 s  ready          3         1    2.0 KiB      1  W___
+    1     4712    1    9.0 s  draining       3         1    2.0 KiB      1  W___
 
  slot-worker      tid      for  client, host, request, backend
     0-0    W      100    7.0 s  [2001:db8::7]:40000 b.example "POST /second HTTP/1.1" to unix:/run/app.sock
     1-0    W      101    7.0 s  [2001:db8::7]:40000 b.example "POST /second HTTP/1.1" to unix:/run/app.sock
 
-   requests  failed   busy  connects    reused   median      p99  backend
-          3       0      0         3         0   1.5 ms   1.5 ms  http://127.0.0.1:3000
-          0       0      0         0         0        -        -  unix:/run/app.sock
+   requests  failed   busy  connects    reused       sent   received   median      p99    p99.9  backend
+          3       0      0         3         0        0 B        0 B   1.5 ms   1.5 ms   1.5 ms  http://127.0.0.1:3000
+          0       0      0         0         0        0 B        0 B        -        -        -  unix:/run/app.sock
 "#;
         assert_eq!(page(&snapshot, &now), want);
     }
@@ -334,6 +370,8 @@ children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 
             let page = page(&snapshot, &now);
             let line = page.lines().nth(1).unwrap_or_default();
             assert!(line.starts_with(want), "{line}");
+            let held = r#"    0-0    W      100    1.5 s  2023-11-14 22:13:23  [2001:db8::7]:40000 b.example "POST /second"#;
+            assert_eq!(page.contains(held), life != Life::Unknown, "{page}");
             assert!(page.contains("POST /second"), "{page}");
         }
     }
@@ -354,7 +392,7 @@ children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 
         child.workers = vec![row; 70];
         child.workers[1].request = Shown::Torn;
         let page = page(&snapshot, &now);
-        assert!(page.contains(&format!("  {}\n{:54}WWWWWW\n", "W".repeat(64), "")), "{page}");
+        assert!(page.contains(&format!("  {}\n{:75}WWWWWW\n", "W".repeat(64), "")), "{page}");
         assert!(page.contains("(changing)"), "{page}");
     }
 }

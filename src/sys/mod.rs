@@ -20,5 +20,6 @@ pub mod random;
 pub mod shm;
 pub mod signal;
 pub mod socket;
+pub mod terminal;
 pub mod time;
 pub mod title;

@@ -127,6 +127,12 @@ pub fn is_pending(descriptor: &OwnedFd) -> bool {
     super::poll::wait(&[wish], Some(std::time::Duration::ZERO), &mut seen).is_ok_and(|count| count > 0)
 }
 
+/// Stops this process, as Ctrl-Z would have if its signal were not read from a descriptor; returns once somebody lets
+/// it go on.
+pub fn stop_this_process() {
+    nix::sys::signal::raise(Signal::SIGSTOP).expect("a process may signal itself");
+}
+
 fn dispose(signal: Signal, handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: the new disposition is to ignore or the default, so no code of ours can run in signal context;

@@ -4,10 +4,12 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
+use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, SockRef, Socket, Type};
 use std::io::{self, IoSlice};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// How to listen.
@@ -50,6 +52,48 @@ pub fn listen(address: &SocketAddr, options: &ListenOptions) -> io::Result<Owned
         socket.set_reuse_port(false)?;
     }
     Ok(socket.into())
+}
+
+/// A stream socket that listens at `path`, for its owner and group (mode 0660). The file of a socket that nobody
+/// answers at is replaced; any other file is left alone. The process's umask is another for a moment, so it is to be
+/// called where there is one thread.
+///
+/// # Errors
+/// EADDRINUSE if somebody answers there, or if it is no socket; ENOENT, EACCES, EROFS of the directory.
+pub fn listen_unix(path: &Path, backlog: u32) -> io::Result<OwnedFd> {
+    let address = SockAddr::unix(path)?;
+    let bind = || -> io::Result<OwnedFd> {
+        let socket = stream(Domain::UNIX, None)?;
+        // The mode must hold from the first moment on.
+        let mask = umask(Mode::from_bits_truncate(0o117));
+        let bound = socket.bind(&address);
+        umask(mask);
+        bound?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(socket.into())
+    };
+    match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+            std::fs::remove_file(path)?;
+            bind()
+        }
+        other => other,
+    }
+}
+
+/// Whether what lies at `path` is a socket whose listener is gone.
+fn is_left_over(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket && connect_unix(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Whether `fd` is a stream socket of the file system that listens.
+///
+/// # Errors
+/// ENOTSOCK if it is no socket at all.
+pub fn is_unix_listener(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let socket = SockRef::from(&fd);
+    Ok(socket.domain()? == Domain::UNIX && socket.r#type()? == Type::STREAM && socket.is_listener()?)
 }
 
 /// Lets another socket of ours that says so too ([`ListenOptions::beside`]) be bound to an overlapping address, or
@@ -122,6 +166,15 @@ pub fn hear_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
 /// `WouldBlock` if there is none; EMFILE, ENFILE, ENOBUFS, ENOMEM if the machine is short of something; the
 /// connection's own fault (ECONNABORTED, EPROTO and the network's) if it died in the queue.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = accept_any(listener)?;
+    Ok((socket, peer.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?))
+}
+
+/// As [`accept`], for listeners of any family; only one of the internet tells who is there.
+///
+/// # Errors
+/// As [`accept`].
+pub fn accept_any(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     loop {
         let mut accepted = -1;
@@ -138,8 +191,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
         };
         // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
         let socket = unsafe { OwnedFd::from_raw_fd(accepted) };
-        let peer = address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        return Ok((socket, peer));
+        return Ok((socket, address.as_socket()));
     }
 }
 
@@ -474,5 +526,31 @@ mod tests {
         assert_eq!(send(early.as_fd(), b"served").unwrap(), 6);
         until(&server, false);
         assert_eq!(accept(listener.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_socket_file_is_replaced_only_if_nobody_answers_there() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("status");
+        let first = listen_unix(&path, 4).unwrap();
+        assert!(is_unix_listener(first.as_fd()).unwrap() && !is_tcp_listener(first.as_fd()).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let (client, _) = connect_unix(&path).unwrap();
+        let (server, peer) = accept_any(first.as_fd()).unwrap();
+        assert_eq!(peer, None);
+        assert_eq!(send(client.as_fd(), b"x").unwrap(), 1);
+        assert_eq!(recv(server.as_fd(), &mut [0; 4]).unwrap(), 1);
+        assert_eq!(listen_unix(&path, 4).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(connect_unix(&path).is_ok(), "the first still listens");
+        drop(first);
+        let second = listen_unix(&path, 4).unwrap();
+        assert!(connect_unix(&path).is_ok());
+        drop(second);
+        let file = home.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        assert_eq!(listen_unix(&file, 4).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     }
 }

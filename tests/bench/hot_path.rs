@@ -59,8 +59,8 @@ const CONFIG: &str = "Listen 10.0.0.1:80\nServerName www.example.com\n\
 /// A part's name, what it is, and how it is done once.
 type Part = (&'static str, &'static str, fn(&mut World));
 
-/// In the order in which a request meets them; the last is all of them but the log line, as a child does them.
-const PARTS: [Part; 9] = [
+/// In the order in which a request meets them; the last two are all of them but the log line, as a child does them.
+const PARTS: [Part; 10] = [
     ("request-head", "find the end of a request's head and parse it", request_head),
     ("response-head", "find the end of a response's head and parse it", response_head),
     ("framing", "walk a chunked body of four pieces", framing),
@@ -69,7 +69,12 @@ const PARTS: [Part; 9] = [
     ("log-capture", "keep what a combined line wants of the head", log_capture),
     ("log-line", "a line in the combined format", log_line),
     ("row", "tell the scoreboard of a request, from hold to free", row),
-    ("exchange", "a whole warm exchange of 1 KiB: scan, parse, route, rewrite, response, row", exchange),
+    (
+        "exchange",
+        "a whole warm exchange of 1 KiB: scan, parse, route, rewrite, response, row",
+        extended_exchange,
+    ),
+    ("exchange-plain", "the same with ExtendedStatus Off", plain_exchange),
 ];
 
 struct World {
@@ -88,7 +93,9 @@ struct World {
     capture: Capture,
     line: Vec<u8>,
     block: ChildBlock,
-    // The block lies in its memory.
+    /// Of a child with ExtendedStatus Off.
+    plain: ChildBlock,
+    // The blocks lie in its memory.
     _board: Board,
     peer: SocketAddr,
     local: SocketAddr,
@@ -124,6 +131,8 @@ impl World {
         let mut board = Board::create(None, &Shape::new(1, 64, 2), &birth, &facts).expect("unnamed memory");
         board.set_backends(Generation(1), ["http://127.0.0.1:3001", "http://127.0.0.1:3000"]);
         let block = board.lend(SlotIndex(0), &loan, Moment(1)).expect("a slot");
+        let loan = Loan { extended: false, ..loan };
+        let plain = board.lend(SlotIndex(1), &loan, Moment(1)).expect("a slot");
         let limits = HeadLimits::request(8190, Some(100), 8190);
         Self {
             router: Router::new(&config),
@@ -146,6 +155,7 @@ impl World {
             capture: Capture::new(),
             line: Vec::new(),
             block,
+            plain,
             _board: board,
             peer: "192.0.2.7:40000".parse().expect("an address"),
             local: "10.0.0.1:80".parse().expect("an address"),
@@ -278,13 +288,21 @@ fn row(world: &mut World) {
     });
     row.backend(BackendId(1));
     row.set_state(WorkerState::Write);
-    row.finish(Moment(world.now + 120), 500, 1300);
+    row.finish(Moment(world.now + 120), Some(120), 500, 1300);
     world.block.latency(120);
     world.block.backend(BackendId(1)).latency(100);
     row.free();
 }
 
-fn exchange(world: &mut World) {
+fn extended_exchange(world: &mut World) {
+    exchange(world, true);
+}
+
+fn plain_exchange(world: &mut World) {
+    exchange(world, false);
+}
+
+fn exchange(world: &mut World, extended: bool) {
     world.now += 150;
     let World {
         config,
@@ -297,11 +315,13 @@ fn exchange(world: &mut World) {
         exchange,
         response,
         block,
+        plain,
         peer,
         local,
         now,
         ..
     } = world;
+    let block = if extended { block } else { plain };
     let cx = Context {
         config,
         router,
@@ -341,7 +361,7 @@ fn exchange(world: &mut World) {
     let used = exchange.response_bytes(black_box(response), 0, slots, &cx, &mut |_| (), out).expect("sound");
     assert!(used == response.len() && exchange.is_over() && exchange.client_may_be_kept());
     black_box(&*out);
-    row.finish(Moment(*now + 120), 500, 1300);
+    row.finish(Moment(*now + 120), Some(120), 500, 1300);
     block.latency(120);
     block.backend(id).latency(100);
     row.free();

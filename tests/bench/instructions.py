@@ -17,6 +17,8 @@ BASELINE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "instruction
 # A regression is more than this share above the baseline.
 ROOM = 0.03
 FEW, MANY = 200, 1200
+# What ExtendedStatus On may cost: an exchange with it against one without.
+EXTENDED = ("exchange", "exchange-plain", 1.03)
 
 
 def key():
@@ -76,13 +78,18 @@ def check(accept):
         elif known:
             worse.append(f"{part} has no baseline")
         print(f"{line}  {what}", flush=True)
+    on, off, most = EXTENDED
+    cost = counts[on] / counts[off]
+    print(f"ExtendedStatus On against Off: {counts[on]:.0f} / {counts[off]:.0f} = {cost:.4f}, at most {most}")
+    if cost > most:
+        worse.append(f"ExtendedStatus On costs {cost:.4f} of Off, more than {most}")
     if accept:
         baseline[here] = counts
         with open(BASELINE, "w") as f:
             json.dump(baseline, f, indent=1, sort_keys=True)
             f.write("\n")
         print(f"now the baseline of {here}")
-        return 0
+        return 1 if cost > most else 0
     for line in worse:
         print(f"instruction counts: {line}; if it is worth it, --accept makes it the baseline", file=sys.stderr)
     return 1 if worse else 0

@@ -1,6 +1,6 @@
-//! The system calls of a warm kept-alive request under event, as strace sees them.
+//! What a warm kept-alive request costs under event: system calls, as strace sees them, and allocations.
 
-use crate::support::{Backend, Client, Daemon, wait_until};
+use crate::support::{Backend, Client, Daemon, Home, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -128,4 +128,53 @@ fn a_warm_request_is_two_receives_and_two_sends() {
 #[test]
 fn the_log_adds_one_write() {
     makes_exactly("CustomLog access.log common", &["recvfrom", "send", "recvfrom", "send", "write"]);
+}
+
+/// Allocations for `requests` kept-alive requests, once the daemon has served some.
+fn allocations(config: &str, requests: usize) -> u64 {
+    let backend = Backend::with(|exchange| {
+        exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")
+    });
+    let home = Home::new();
+    let count = home.path("allocations");
+    let program = Path::new(env!("CARGO_BIN_EXE_ostler")).with_file_name("examples").join("counting");
+    assert!(program.exists(), "{} is missing; cargo build --example counting", program.display());
+    let mut counting = Command::new(program);
+    counting.arg(&count).stdin(Stdio::null());
+    let daemon = Daemon::by(
+        counting,
+        home,
+        &format!(
+            "MPM event\nStartServers 1\nServerLimit 1\nThreadsPerChild 4\nMaxRequestWorkers 4\n\
+             MinSpareThreads 1\nMaxKeepAliveRequests 0\n{config}\nProxyPass / {}/",
+            backend.url()
+        ),
+    );
+    let mut client = daemon.connect();
+    let mut ask = |count: usize| {
+        for _ in 0..count {
+            let answer = client.get("/hot").expect("an answer");
+            assert_eq!((answer.status, answer.closes()), (200, false));
+        }
+    };
+    ask(200);
+    let counted = || {
+        let bytes = fs::read(&count).expect("the daemon has made it");
+        u64::from_ne_bytes(bytes.try_into().expect("it has 8 bytes"))
+    };
+    assert!(counted() > 100, "a daemon that starts allocates, and this one is counted");
+    let before = counted();
+    ask(requests);
+    counted() - before
+}
+
+#[test]
+fn a_warm_request_allocates_nothing() {
+    let requests = 1_000;
+    for config in ["", "CustomLog access.log combined"] {
+        let count = allocations(config, requests);
+        eprintln!("{count} allocations for {requests} requests with {config:?}");
+        // Stewards and the master look around from time to time, whatever the number of requests.
+        assert!(count < requests as u64 / 20, "{count} allocations for {requests} requests with {config:?}");
+    }
 }

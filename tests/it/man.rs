@@ -14,14 +14,14 @@ fn part<'p>(page: &'p str, start: &str) -> Vec<&'p str> {
     lines.into_iter().take_while(|line| !line.starts_with(".Sh ") && !line.starts_with(".Ss ")).collect()
 }
 
-/// Flags that the page explains in a list item: `-f FILE`, `--to URL`, as (flag, has a value).
+/// Flags that the page explains in a list item: `-f FILE`, `--watch [SECONDS]`, as (flag, has a value).
 fn explained(lines: &[&str]) -> BTreeSet<(String, bool)> {
     lines
         .iter()
         .filter_map(|line| line.strip_prefix(".It Fl "))
         .map(|item| {
             let (flag, rest) = item.split_once(' ').unwrap_or((item, ""));
-            (format!("-{flag}"), rest.starts_with("Ar "))
+            (format!("-{flag}"), rest.starts_with("Ar ") || rest.starts_with("Oo Ar "))
         })
         .collect()
 }
@@ -55,6 +55,19 @@ fn the_page_explains_exactly_the_flags_that_the_program_takes() {
     }
     let headings = page.lines().filter(|line| line.starts_with(".Ss ostler ")).count();
     assert_eq!(headings, tools, "sections of the page for tools");
+}
+
+#[test]
+fn the_page_explains_exactly_the_keys_of_top() {
+    let page = page();
+    let lines = part(&page, ".Ss ostler top");
+    let explained: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix(".It Ic "))
+        .map(|keys| keys.replace(" ,", ","))
+        .collect();
+    let known: Vec<&str> = ostler::top::draw::KEYS.iter().map(|(keys, _)| *keys).collect();
+    assert_eq!(explained, known);
 }
 
 #[test]

@@ -58,6 +58,32 @@ fn a_dead_daemons_last_state_can_be_read() {
     );
 }
 
+under_each_mpm! {
+    fn after_a_kill_of_all_it_tells_what_each_worker_held_for_whom_and_since_when(mpm) {
+        let backend = Backend::start();
+        let mut daemon = Daemon::under(mpm, &format!("ProxyPass / {}/", backend.url()));
+        daemon.tolerate("child");
+        let mut client = daemon.ask("/hold?the-one");
+        backend.wait_for_now(1);
+        // The master first, so that nobody is left to take a slot back.
+        let children = daemon.children();
+        for pid in [&[daemon.master()], &children[..]].concat() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        daemon.wait_for_end();
+        let run = ostler(&["status", "-f", &daemon.home().config().to_string_lossy()]);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stdout.contains("\nnot running since "), "{}", run.stdout);
+        let held = run.stdout.lines().find(|line| line.contains("\"GET /hold?the-one HTTP/1.1\""));
+        let held = held.unwrap_or_else(|| panic!("the request in\n{}", run.stdout));
+        let pattern = format!(r" W +\d+ .+  \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d  {} proxy.test ", client.address());
+        assert!(regex::Regex::new(&pattern).expect("a literal pattern").is_match(held), "{held}");
+        assert!(held.ends_with(&format!(" to {}", backend.url())), "{held}");
+        backend.release();
+        let _ = client.rest();
+    }
+}
+
 #[test]
 fn a_scoreboard_that_is_none_is_refused_with_a_sentence() {
     let home = crate::support::Home::new();

@@ -85,11 +85,21 @@ fn the_script_shows_the_status_too() {
     let shown = run(script);
     assert_eq!(shown.code, Some(0), "{shown:?}");
     assert!(shown.stdout.contains(&daemon.master().to_string()), "{shown:?}");
+    for (form, begin) in [
+        ("--auto", "proxy.test\nServerVersion: Ostler/"),
+        ("--json", "{\""),
+        ("--prometheus", "# HELP ostler_build_info "),
+    ] {
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ostler-status"));
+        script.env("OSTLER", env!("CARGO_BIN_EXE_ostler")).args([form, "-f"]).arg(daemon.home().config());
+        let shown = run(script);
+        assert!(shown.code == Some(0) && shown.stdout.starts_with(begin), "{form}: {shown:?}");
+    }
 
     let mut lost = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ostler-status"));
     lost.env("OSTLER", "/nowhere/ostler");
     let lost = run(lost);
-    assert!(lost.code == Some(1) && lost.stderr.contains("OSTLER"), "{lost:?}");
+    assert!(lost.code == Some(3) && lost.stderr.contains("OSTLER"), "{lost:?}");
 }
 
 #[test]

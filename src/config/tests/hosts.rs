@@ -1,6 +1,8 @@
 //! Addresses, virtual hosts, logs and limits: what becomes of each word.
 
-use super::super::model::{HostAddress, Listen, LogTarget, ReadTimeout, RequestLimits, ServerTokens, Via};
+use super::super::model::{
+    HostAddress, Listen, LogTarget, ReadTimeout, RequestLimits, ServerTokens, StatusListen, Via,
+};
 use super::*;
 use crate::log::line::{Level, Module};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -45,6 +47,58 @@ fn a_server_without_words_has_the_defaults_of_the_reference() {
     assert_eq!(host.forwarding.via, Via::Off);
     assert_eq!(host.log_levels.default_level(), Level::Warn);
     assert!(host.access_logs.is_empty());
+}
+
+#[test]
+fn addresses_for_the_status() {
+    let tcp = |text: &str| {
+        StatusListen::Tcp(Listen { address: text.parse().expect("an address"), any_family: false })
+    };
+    let unix = |path: &str| StatusListen::Unix(path.into());
+    for (text, want) in [
+        ("", vec![]),
+        ("StatusListen 81", vec![tcp("127.0.0.1:81")]),
+        ("StatusListen 0\nStatusListen [::1]:0", vec![tcp("127.0.0.1:0"), tcp("[::1]:0")]),
+        ("Listen 127.0.0.1:0\nStatusListen 0", vec![tcp("127.0.0.1:0")]),
+        ("StatusListen unix:/run/x/status", vec![unix("/run/x/status")]),
+        ("StatusListen UNIX:status", vec![unix("/etc/ostler/status")]),
+        ("DefaultRuntimeDir /run/x\nStatusListen unix:status", vec![unix("/run/x/status")]),
+    ] {
+        let loaded = good(text);
+        assert_eq!(loaded.config.status_listen, want, "{text}");
+        assert!(loaded.notes.is_empty(), "{text}: {:?}", loaded.notes);
+    }
+    for text in ["192.0.2.1:81", "*:81", "0.0.0.0:81", "[::]:81"] {
+        let said = notes(&format!("StatusListen {text}"));
+        let want = format!("warning 1:14: whoever can reach {text} may read the status");
+        assert!(said.len() == 1 && said[0].starts_with(&want), "{said:?}");
+    }
+    for (text, want) in [
+        (
+            "StatusListen 9998\nStatusListen 127.0.0.1:9998",
+            "2:14: StatusListen 127.0.0.1:9998 is there already",
+        ),
+        ("Listen 81\nStatusListen 81", "2:14: Listen 81 and StatusListen 127.0.0.1:81 overlap"),
+        (
+            "StatusListen 81\nListen 127.0.0.1:81",
+            "2:8: StatusListen 127.0.0.1:81 and Listen 127.0.0.1:81 overlap",
+        ),
+        ("StatusListen [::1]:81\nListen *:81", "2:8: StatusListen [::1]:81 and Listen 81 overlap"),
+        ("StatusListen 0\nStatusListen 127.0.0.1:0", "2:14: StatusListen 127.0.0.1:0 is there already"),
+        ("StatusListen localhost:81", "1:14: StatusListen: \"localhost\" is not an address"),
+        ("StatusListen unix:", "1:14: StatusListen: \"unix:\" names no socket"),
+        ("StatusListen unix:/run/", "1:14: StatusListen: \"unix:/run/\" names no socket"),
+        ("PidFile /run/x\nStatusListen unix:/run/x", "2:14: this is the PidFile, too"),
+        ("ErrorLog /run/x\nStatusListen unix:/run/x", "2:14: this is a log, too"),
+        ("StatusListen unix:/run/x\nStatusListen unix:/run/x", "2:14: this is another StatusListen, too"),
+        ("ScoreBoardFile /run/x\nStatusListen unix:/run/x", "2:14: this is the ScoreBoardFile, too"),
+    ] {
+        let all = faults(text);
+        assert!(all.len() == 1 && all[0].starts_with(want), "{text}: {all:?}");
+    }
+    let long = format!("StatusListen unix:/{}", "x".repeat(107));
+    assert_eq!(faults(&long), ["1:14: the path of a socket can have 107 bytes at most, and this has 108"]);
+    assert!(faults(&long[..long.len() - 1]).is_empty());
 }
 
 #[test]

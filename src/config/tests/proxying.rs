@@ -200,6 +200,18 @@ fn locations_hold_what_they_say() {
 }
 
 #[test]
+fn handlers_are_known_by_their_names() {
+    for (word, want) in [
+        ("server-status", Handler::ServerStatus),
+        ("metrics", Handler::Metrics),
+        ("Metrics", Handler::Metrics),
+    ] {
+        let config = good(&format!("<Location /x>\nSetHandler {word}\n</Location>")).config;
+        assert_eq!(config.hosts[0].locations[0].handler, Some(want), "{word}");
+    }
+}
+
+#[test]
 fn a_status_page_behind_a_rule_is_told() {
     let page = "<Location /server-status>\nSetHandler server-status\n</Location>";
     let told = "nobody sees this page: the ProxyPass for \"/\" goes first; \
@@ -280,7 +292,7 @@ fn mapping_that_is_not_built_or_makes_no_sense_is_refused() {
         ("<Location /a /b>\n</Location>", "1:11: \"/a\" is not ~; a path with blanks stands in quotes"),
         (
             "<Location /a>\nSetHandler server-info\n</Location>",
-            "2:12: the handler \"server-info\" is not built in; server-status is",
+            "2:12: the handler \"server-info\" is not built in; server-status and metrics are",
         ),
         ("<Location /a>\nRequire valid-user\n</Location>", "2:9: Require: authentication is not built yet"),
         (

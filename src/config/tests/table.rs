@@ -66,6 +66,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("ServerTokens", "Prod"),
     ("SetHandler", "server-status"),
     ("StartServers", "2"),
+    ("StatusListen", "unix:status"),
     ("ThreadLimit", "30"),
     ("ThreadStackSize", "0"),
     ("ThreadsPerChild", "20"),

@@ -58,6 +58,7 @@ fn config(hosts: Vec<VirtualHost>) -> Config {
         user: None,
         group: None,
         listen: vec![Listen { address: LOCAL, any_family: false }],
+        status_listen: Vec::new(),
         listen_backlog: 1,
         send_buffer: None,
         receive_buffer: None,
@@ -144,6 +145,7 @@ fn outcome(config: &Config, url: &str) -> String {
     match route.action {
         Action::Forward(backend) => format!("{backend}{target}"),
         Action::Handler(Handler::ServerStatus) => format!("status{target}"),
+        Action::Handler(Handler::Metrics) => format!("metrics{target}"),
         Action::NotFound => format!("404{target}"),
         Action::Denied(status) => format!("{status}{target}"),
     }

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod load;
 pub mod processes;
 mod selftest;
+pub mod terminal;
 
 pub use backend::Backend;
 pub use client::{Client, Failure, Response};

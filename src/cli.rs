@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod reading;
+pub mod sizing;
 pub mod watch;
 
 use crate::config::model::Mpm;
@@ -12,6 +13,7 @@ use crate::status::Form;
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use sizing::{SizeWords, Sizing};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,6 +133,8 @@ enum Tool {
     Status(StatusWords),
     /// Watch the children and workers of a daemon live in the terminal, from its scoreboard file
     Top(TopWords),
+    /// Measure what the server takes, and say which limits fit the memory there is
+    Size(SizeWords),
 }
 
 #[derive(Args, Debug)]
@@ -277,6 +281,8 @@ pub enum Wish {
         /// Time between two looks.
         interval: Duration,
     },
+    /// `ostler size`.
+    Size(Sizing),
     /// `ostler demo`.
     Demo {
         /// The process model.
@@ -428,6 +434,7 @@ impl Cli {
             Some(Tool::Top(words)) => {
                 return Ok(Wish::Top { board: words.board.board(), interval: words.interval });
             }
+            Some(Tool::Size(words)) => return Ok(Wish::Size(words.sizing())),
             None => {}
         }
         self.refuse_what_we_have_not()?;
@@ -556,6 +563,13 @@ fn config_file(file: Option<PathBuf>, server_root: Option<PathBuf>, defines: Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::size::budget::Asked;
+    use crate::size::inquiry::Form as SizeForm;
+
+    /// What is read if no flag names a file.
+    fn file_by_default() -> ConfigFile {
+        ConfigFile { path: DEFAULT_CONFIG.into(), ..ConfigFile::default() }
+    }
 
     fn wish(line: &str) -> Result<Wish, String> {
         parse(["ostler"].into_iter().chain(line.split_whitespace())).map_err(|error| error.to_string())
@@ -631,6 +645,23 @@ mod tests {
                 "top --interval 0.2 --scoreboard b",
                 Wish::Top { board: Board::At("b".into()), interval: Duration::from_millis(200) },
             ),
+            ("size", Wish::Size(Sizing::of(Board::Of(file_by_default())))),
+            (
+                "size -f x --memory 512M --reserve 1G --mpm prefork --idle 3 --reload --private --json",
+                Wish::Size(Sizing {
+                    mpm: Some(Mpm::Prefork),
+                    asked: Asked { memory: Some(512 << 20), reserve: Some(1 << 30) },
+                    idle: Some(3),
+                    reload: true,
+                    private: true,
+                    form: SizeForm::Json,
+                    ..Sizing::of(Board::Of(ConfigFile { mpm: Some(Mpm::Prefork), ..file("x") }))
+                }),
+            ),
+            (
+                "size --scoreboard b --print-config",
+                Wish::Size(Sizing { form: SizeForm::Config, ..Sizing::of(Board::At("b".into())) }),
+            ),
             ("demo", Wish::Demo { mpm: Mpm::Event, port: 8080, print_config: false }),
             (
                 "demo --mpm worker --port 0 --print-config",
@@ -663,6 +694,10 @@ mod tests {
             ("top -f x --scoreboard y", "cannot be used with"),
             ("top --interval 0", "seconds from 0.1"),
             ("top --interval nan", "seconds from 0.1"),
+            ("size --memory 5X", "is not a number"),
+            ("size --memory -5", "unexpected argument '-5'"),
+            ("size --json --print-config", "cannot be used with"),
+            ("size --scoreboard x -f y", "cannot be used with"),
             ("-t demo", "cannot be used with"),
             ("stop", "ostler -k stop"),
             ("nonsense", "nonsense"),

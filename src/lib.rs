@@ -9,7 +9,7 @@
 //! | 6 | [`master`]: moves processes; one thread; reads nothing off the network |
 //! | 5 | [`mpm`]: the child; moves bytes; [`groom`]: the helper beside the children; answers for `StatusListen` |
 //! | 5 | [`top`]: the scoreboard as a live view in a terminal |
-//! | 4 | [`proxy`] p: what to do with a request; [`status`] p: the scoreboard as a page |
+//! | 4 | [`proxy`] p: what to do with a request; [`status`] p: the scoreboard as a page; [`size`]: what memory the server needs, and which limits fit |
 //! | 3 | [`config`] p: text to `Config`, or all its faults at once |
 //! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go; [`orders`]: what master and children say to each other |
 //! | 1 | [`sys`]: the kernel; the only room with libc and `unsafe` |
@@ -44,6 +44,7 @@ pub mod mpm;
 pub mod orders;
 pub mod proxy;
 pub mod scoreboard;
+pub mod size;
 pub mod status;
 #[allow(unsafe_code)]
 pub mod sys;

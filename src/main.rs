@@ -1,6 +1,7 @@
 //! Flags in, exit code out: the one place that prints an error and leaves the process.
 
 use jiff::tz::TimeZone;
+use ostler::cli::sizing::Sizing;
 use ostler::cli::watch::watch;
 use ostler::cli::{self, Board, ConfigFile, Fact, Look, Source, Wish, answers, reading};
 use ostler::config::model::{Config, LogTarget, Mpm};
@@ -10,6 +11,9 @@ use ostler::master::control::{Answer, Ask};
 use ostler::master::error::cause;
 use ostler::master::{self, Heritage, Invocation, Reader, StartError, Startup, control};
 use ostler::scoreboard::snapshot::{Life, Snapshot};
+use ostler::size::inquiry::{self, Inquiry};
+use ostler::size::measure::machine;
+use ostler::size::warnings::warnings;
 use ostler::status::Form;
 use ostler::status::brief::Verdict;
 use ostler::top::{self, TopError};
@@ -122,6 +126,7 @@ fn grant(wish: Wish, given: &mut Given) -> Result<ExitCode, Failure> {
         Wish::Brief(file) => Ok(tell_briefly(file)),
         Wish::Status(look) => Ok(show_status(look)),
         Wish::Top { board, interval } => show_top(board, interval),
+        Wish::Size(sizing) => size(sizing),
         Wish::Demo { mpm, port, print_config: true } => {
             say(&demo::shown_config(mpm, port, sys::privilege::is_root()))
         }
@@ -144,6 +149,9 @@ fn check(source: &Source, hosts: bool) -> Result<ExitCode, Failure> {
     let Loaded { config, notes } = read(source)?;
     tell(&rendered(&notes));
     known_here(&config)?;
+    for warning in warnings(&config, &machine::facts_of_this_process()) {
+        tell(&format!("warning: {warning}\n"));
+    }
     let hosts = if hosts { answers::hosts(&config) } else { String::new() };
     say(&format!("{hosts}{}", answers::what_holds(&config)))
 }
@@ -404,6 +412,25 @@ fn before(path: &Path) -> String {
     let previous = ostler::scoreboard::board::Board::previous(path);
     let tell = |path: &Path| format!("\nthe one before: ostler status --scoreboard {}\n", path.display());
     if previous.exists() { tell(&previous) } else { String::new() }
+}
+
+/// `ostler size`. Without a configuration the defaults are sized.
+fn size(sizing: Sizing) -> Result<ExitCode, Failure> {
+    let (config, board, board_is_named) = match sizing.board {
+        Board::At(path) => (None, Some(path), true),
+        Board::Of(file) if is_missing(&file) => (None, None, false),
+        Board::Of(file) => {
+            let config = reading::read(&Source::File(file))?.config;
+            let board = config.scoreboard_file.clone();
+            (Some(config), board, false)
+        }
+    };
+    let Sizing { mpm, asked, idle, reload, private, form, .. } = sizing;
+    let inquiry = Inquiry { config, board, board_is_named, mpm, asked, idle, reload, private, form };
+    match inquiry::answer(&inquiry) {
+        Ok(text) => say(&text),
+        Err(error) => Err(Failure::Sentence(with_cause(&error))),
+    }
 }
 
 /// The scoreboard at `path` as it is now.

@@ -24,7 +24,9 @@ mod values;
 pub use diagnostic::{Diagnostic, Faults, Severity};
 pub use load::{Loaded, Options, from_text, load, one_liner, read};
 pub use modules::built_in as built_in_modules;
+pub use sizing::bounds;
 pub use summary::{Listed, effective, listing};
+pub use values::size as read_size;
 
 #[cfg(test)]
 mod tests;

@@ -43,8 +43,9 @@ pub struct Sizing {
     pub thread_stack_size: Given,
 }
 
-/// The highest ServerLimit and ThreadLimit.
-fn bounds(mpm: Mpm) -> (u32, u32) {
+/// The highest ServerLimit and ThreadLimit that a configuration may ask for.
+#[must_use]
+pub fn bounds(mpm: Mpm) -> (u32, u32) {
     match mpm {
         Mpm::Event => (20_000, 100_000),
         Mpm::Worker => (20_000, 20_000),

@@ -22,6 +22,8 @@ use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::{Master, Phase, RESOLVER, notice};
 use crate::orders::{Heir, Order};
 use crate::scoreboard::board::{Birth, Board, Facts, ReloadOutcome, Shape};
+use crate::size::measure::machine;
+use crate::size::warnings::warnings;
 use crate::sys::process;
 use crate::sys::signal::Signal;
 use crate::sys::{fd, time, title};
@@ -200,6 +202,9 @@ impl Master {
         }
         for note in &notes {
             warn!(self.estate.log, "{note}"; "module" => Module::Config.name());
+        }
+        for warning in warnings(&config, &machine::facts_of_this_process()) {
+            warn!(self.estate.log, "{warning}"; "module" => Module::Core.name());
         }
         if !resolver::is_needed(&config) {
             return self.raise(config, Descent { identity: None, note: None }, now, begun_wall, now);

@@ -5,7 +5,7 @@
 //! (lock, scoreboard, first child) it reports to the launching process.
 
 use crate::clock::Tick;
-use crate::config::model::{Config, Mpm};
+use crate::config::model::Config;
 use crate::groom::MOST_CLIENTS;
 use crate::log::line::Module;
 use crate::master::bequest::HAND_OVER;
@@ -26,6 +26,9 @@ use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::Master;
 use crate::scoreboard::board::{Birth, Board, Facts, Shape};
 use crate::scoreboard::snapshot::{Life, Snapshot};
+use crate::size::descriptors;
+use crate::size::measure::machine;
+use crate::size::warnings::warnings;
 use crate::sys::lock::Holder;
 use crate::sys::privilege;
 use crate::sys::signal::SignalPipe;
@@ -36,9 +39,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Descriptors that a process of ours has whatever it does: streams, poll, signals, scoreboard, and some air.
-const FIXED_DESCRIPTORS: u64 = 24;
 
 /// The directory under `/run` or `$XDG_RUNTIME_DIR` that is ours to make: it is gone after each boot.
 const RUN_DIRECTORY: &str = "ostler";
@@ -116,6 +116,9 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
     }
     if let Some(note) = &descent.note {
         slog::warn!(log, "{note}"; "module" => Module::Unixd.name());
+    }
+    for warning in warnings(&generation.config, &machine::facts_of_this_process()) {
+        slog::warn!(log, "{warning}"; "module" => Module::Core.name());
     }
     slog::debug!(log, "RLIMIT_NOFILE is {descriptors}");
     Home { generation, config_path, reader, invocation, predecessor, foreground }.serve(report)
@@ -361,29 +364,12 @@ pub(super) fn enough_descriptors(config: &Config) -> Result<u64, StartError> {
     Ok(limit)
 }
 
-/// How many descriptors the processes need at least: a worker serves one client and one backend at a time.
+/// How many descriptors the processes need at least.
 fn needs(config: &Config) -> Vec<(String, u64)> {
-    let count = |length: usize| length as u64;
-    let common = FIXED_DESCRIPTORS + count(config.listen.len()) + 2 * count(config.log_targets.len());
-    let threads = u64::from(config.limits.threads_per_child);
-    let slots = u64::from(config.limits.slots());
-    let child = match config.mpm {
-        Mpm::Prefork => "a child".to_owned(),
-        Mpm::Event | Mpm::Worker => format!("a child of {threads} threads"),
-    };
-    let listeners = count(config.listen.len());
-    let doors = count(config.status_listen.len());
-    // Beside the groom's orders and its second descriptor of each door.
-    let grooms = if doors == 0 { 0 } else { 2 * doors + 2 };
-    let mut needs = vec![
-        // A thread's client and backend, and a bell where it waits for a place at its backend by itself.
-        (child, common + if config.mpm == Mpm::Event { 2 * threads } else { 3 * threads }),
-        // While it forks, the master holds a second descriptor of each listener.
-        (format!("the master of {slots} slots"), common + slots + listeners + grooms),
-    ];
-    if doors > 0 {
-        let logs = 2 * count(config.log_targets.len());
-        needs.push(("the groom".to_owned(), FIXED_DESCRIPTORS + logs + doors + count(MOST_CLIENTS)));
+    let mut needs = descriptors::needs(config).to_vec();
+    if !config.status_listen.is_empty() {
+        let (doors, logs) = (config.status_listen.len(), 2 * config.log_targets.len());
+        needs.push(("the groom".to_owned(), descriptors::FIXED + (logs + doors + MOST_CLIENTS) as u64));
     }
     needs
 }
@@ -393,25 +379,12 @@ mod tests {
     use super::*;
     use crate::config::{self, Options};
 
-    fn config(text: &str) -> Config {
-        config::from_text("test", text, &Options::default()).expect("a valid text").config
-    }
-
     #[test]
-    fn how_many_descriptors_are_needed() {
-        let text = "Listen 127.0.0.1:0\nListen 127.0.0.1:1\nServerLimit 4\n";
-        let event = config(&format!("MPM event\n{text}ThreadsPerChild 10\nMaxRequestWorkers 40\n"));
-        let [(child, of_child), (master, of_master)] = &needs(&event)[..] else { panic!("two") };
-        let (of_child, of_master) = (*of_child, *of_master);
-        let logs = 2 * event.log_targets.len() as u64;
-        assert_eq!((child.as_str(), of_child), ("a child of 10 threads", 24 + 2 + logs + 20));
-        assert_eq!((master.as_str(), of_master), ("the master of 8 slots", 24 + 2 + logs + 8 + 2));
-        let with_status = config(&format!("MPM event\n{text}StatusListen 0\n"));
-        let [_, (_, of_master_now), (groom, of_groom)] = &needs(&with_status)[..] else { panic!("three") };
-        assert_eq!((groom.as_str(), *of_groom), ("the groom", 24 + logs + 1 + 64));
-        assert_eq!(*of_master_now, of_master + 4);
-        let prefork = config(&format!("MPM prefork\n{text}MaxRequestWorkers 4\n"));
-        assert_eq!(needs(&prefork)[0], ("a child".to_owned(), 24 + 2 + logs + 3));
+    fn the_groom_needs_descriptors_where_there_is_one() {
+        let text = "Listen 127.0.0.1:0\nStatusListen 0\n";
+        let config = config::from_text("test", text, &Options::default()).expect("a valid text").config;
+        let logs = 2 * config.log_targets.len() as u64;
+        assert_eq!(needs(&config)[2], ("the groom".to_owned(), 24 + logs + 1 + 64));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::proxy::exchange::{Context, Exchange};
 use crate::proxy::router::Router;
 use crate::scoreboard::board::BoardReader;
 use crate::scoreboard::row::ChildBlock;
+use crate::size::descriptors;
 use crate::status;
 use crate::sys::fd::EventFd;
 use crate::sys::privilege::{self, Identity};
@@ -171,10 +172,6 @@ pub struct Child {
     needs_local: bool,
 }
 
-/// Descriptors of a child beside those of its connections, listeners and logs: standard streams, polls, bells, the
-/// scoreboard, orders.
-const OTHER_DESCRIPTORS: u64 = 16;
-
 /// Connections that an exclusive wake may bring beyond the limit.
 const LATE: u32 = 64;
 
@@ -237,14 +234,15 @@ impl Child {
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, Source::Nudge.token())?;
         let leave = EventFd::new()?;
-        let others = OTHER_DESCRIPTORS + (listeners.len() + logs.len()) as u64;
+        let (listening, logging) = (listeners.len() as u64, logs.len() as u64);
         let doors = listeners.into_iter().map(|(_, fd, local)| Door { fd, local, last: false }).collect();
         let (handed, hand_over) = hand_over.unzip();
         let doors = Doors::new(doors, handed, poll.as_raw_fd());
         let threads = config.limits.threads_per_child;
         let event = (config.mpm == Mpm::Event).then(|| {
             let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
-            let room = (soft.saturating_sub(others) / 2).clamp(u64::from(threads), 1 << 24) as u32;
+            let room = descriptors::connections_of_a_child(soft, listening, logging);
+            let room = room.clamp(u64::from(threads), 1 << 24) as u32;
             let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
             // Descriptors run out before tickets do.
             let links = soft.clamp(1, 1 << 24) as u32;

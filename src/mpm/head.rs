@@ -35,9 +35,11 @@ impl Conn {
             if !self.ready.has(News::CLIENT_READ) {
                 return Step::Blocked;
             }
+            // Before it is read: once two threads have each read a head and only one row is left, the other request could
+            // be passed on to no sibling any more, however many rows are free there.
             if self.row.is_none()
                 && self.session.phase() == Phase::Idle
-                && child.is_full()
+                && !child.rows_are_held_by_connections()
                 && !self.line_up(self.rest.is_empty(), child, now)
             {
                 // The request stays unread in the kernel, and has its place in the line.

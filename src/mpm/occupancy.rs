@@ -77,11 +77,6 @@ impl Child {
         self.event.is_none()
     }
 
-    /// Whether a request that comes now will have to wait for a row.
-    pub(super) fn is_full(&self) -> bool {
-        self.event.as_ref().is_some_and(|event| event.rows.is_full())
-    }
-
     /// A row, or a place in the line.
     pub(super) fn take_row(&self, who: Aged, unread: bool) -> Option<WorkerIndex> {
         let event = self.event.as_ref()?;

@@ -5,10 +5,13 @@
 //!
 //! Every descriptor made here is close-on-exec from birth, and every socket non-blocking.
 
+pub mod cgroup;
 pub mod environment;
 pub mod epoll;
 pub mod fd;
+pub mod limits;
 pub mod lock;
+pub mod memory;
 pub mod passing;
 pub mod poll;
 pub mod privilege;

@@ -193,6 +193,25 @@ pub fn start_program(command: &mut Command, keep: &[RawFd]) -> io::Result<Child>
     command.spawn()
 }
 
+/// Starts a program that is told to stop (INT) when the calling thread ends, however that comes about; in a process
+/// group of its own, which a terminal's Ctrl-C does not reach, and with every signal at its default.
+///
+/// # Errors
+/// As [`Command::spawn`].
+pub fn start_companion(command: &mut Command) -> io::Result<Child> {
+    let prepare = || {
+        signal::default_all();
+        // SAFETY: this prctl takes numbers only.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec `prepare` makes system calls only: it takes no lock and no memory.
+    unsafe { command.process_group(0).pre_exec(prepare) };
+    command.spawn()
+}
+
 /// A child that has ended, or `None` if none has (also if we have no child at all). To be called until `None`,
 /// because signals merge: one CHLD may stand for many.
 ///

@@ -35,6 +35,7 @@ mod proxy;
 mod reload;
 mod robust;
 mod signals;
+mod size;
 mod startup;
 mod status;
 mod tools;

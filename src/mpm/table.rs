@@ -22,8 +22,28 @@ use std::ops::{BitOr, BitOrAssign};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Numbers per chunk: memory is taken for so many at once.
-const CHUNK: usize = 64;
+/// Numbers of the first chunk: memory is taken for so many at once, and then for as many as there are.
+const FIRST: u32 = 64;
+
+/// Numbers of the largest chunks: 24 KiB. Chunks stay, and lie among connections that do not: small ones would hold
+/// more in half-empty pages than they are.
+const CHUNK: u32 = 1024;
+
+/// Chunks before the first of the largest.
+const SMALL: u32 = CHUNK.ilog2() - FIRST.ilog2() + 1;
+
+/// A chunk's place in the list, the number of its slots, and the place of `index` among them.
+fn locate(index: u32) -> (usize, u32, usize) {
+    let (place, size, slot) = if index >= CHUNK {
+        (SMALL - 1 + index / CHUNK, CHUNK, index % CHUNK)
+    } else if index >= FIRST {
+        let size = 1 << index.ilog2();
+        (index.ilog2() - FIRST.ilog2() + 1, size, index - size)
+    } else {
+        (0, FIRST, index)
+    };
+    (place as usize, size, slot as usize)
+}
 
 /// What has happened to a connection; a set of at most 12, as many as the state word has room for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -175,7 +195,7 @@ impl<T> Table<T> {
     /// Room for `capacity` connections; memory is taken as they come.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
-        let chunks = (0..(capacity as usize).div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        let chunks = (0..=locate(capacity).0).map(|_| OnceLock::new()).collect();
         Self { chunks, numbers: Mutex::default(), live: AtomicU32::new(0), capacity }
     }
 
@@ -208,7 +228,8 @@ impl<T> Table<T> {
     }
 
     fn slot(&self, index: u32) -> Option<&Slot<T>> {
-        self.chunks.get(index as usize / CHUNK)?.get()?.get(index as usize % CHUNK)
+        let (place, _, slot) = locate(index);
+        self.chunks.get(place)?.get()?.get(slot)
     }
 
     fn known(&self, index: u32) -> &Slot<T> {
@@ -219,10 +240,11 @@ impl<T> Table<T> {
     /// table is full.
     pub fn insert(&self, make: impl FnOnce(Aged) -> T) -> Option<Aged> {
         let index = self.numbers().take(self.capacity)?;
-        let chunk = self.chunks[index as usize / CHUNK].get_or_init(|| {
-            (0..CHUNK).map(|_| Slot { word: AtomicU64::new(0), held: Mutex::new(None) }).collect()
+        let (place, size, slot) = locate(index);
+        let chunk = self.chunks[place].get_or_init(|| {
+            (0..size).map(|_| Slot { word: AtomicU64::new(0), held: Mutex::new(None) }).collect()
         });
-        let slot = &chunk[index as usize % CHUNK];
+        let slot = &chunk[slot];
         let aged = Aged { index, age: age_of(slot.word.load(Ordering::Acquire)) };
         *slot.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make(aged)));
         self.live.fetch_add(1, Ordering::Relaxed);
@@ -377,6 +399,18 @@ mod tests {
         assert_eq!(table.post(first, News::CLIENT_READ), Posted::Gone);
         assert_eq!(table.post(second, News::CLIENT_READ), Posted::Queue);
         assert_eq!(table.post(Aged { index: 99, age: 0 }, News::TIMER), Posted::Gone);
+    }
+
+    #[test]
+    fn every_number_has_a_slot_of_its_own() {
+        let mut next = (0, 0);
+        for index in 0..10 * CHUNK {
+            let (place, size, slot) = locate(index);
+            assert_eq!((place, slot), next, "{index}");
+            next = if slot + 1 == size as usize { (place + 1, 0) } else { (place, slot + 1) };
+        }
+        assert_eq!(locate(CHUNK), (SMALL as usize, CHUNK, 0));
+        assert!(locate(u32::MAX).0 < 5_000_000);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Sizing {
 
 /// The highest ServerLimit and ThreadLimit that a configuration may ask for.
 #[must_use]
-pub fn bounds(mpm: Mpm) -> (u32, u32) {
+pub const fn bounds(mpm: Mpm) -> (u32, u32) {
     match mpm {
         Mpm::Event => (20_000, 100_000),
         Mpm::Worker => (20_000, 20_000),

@@ -95,6 +95,22 @@ pub(super) struct Event {
     limit: u32,
 }
 
+impl Event {
+    /// A crowd is gone: gives back what was kept for each of its connections, whether or not it is still there.
+    pub(super) fn give_back(&self) {
+        self.timers.give_back(|due| self.wants(*due));
+        self.rows.give_back();
+    }
+
+    /// Whether that deadline is anybody's still.
+    fn wants(&self, due: Due) -> bool {
+        match due {
+            Due::Connection(who) => self.table.has(who),
+            Due::Pool(_) => true,
+        }
+    }
+}
+
 /// What belongs to one virtual host.
 struct Host {
     logs: AccessLogs,
@@ -483,7 +499,8 @@ impl Child {
 
     /// Asks for a wake-up, and wakes a leader that would sleep past it.
     pub(super) fn schedule(&self, event: &Event, at: Tick, due: Due) {
-        if event.timers.schedule(at, due) && self.leader_until.load(Ordering::SeqCst) > Timers::rounded(at).0
+        if event.timers.schedule(at, due, |due| event.wants(*due))
+            && self.leader_until.load(Ordering::SeqCst) > Timers::rounded(at).0
         {
             self.nudge_leader();
         }

@@ -53,6 +53,18 @@ struct Leader {
     due: Vec<(Tick, Due)>,
 }
 
+impl Leader {
+    /// After a turn in which thousands were due: keeps room for as many as the poll brings at once.
+    fn give_back(&mut self) {
+        if self.due.capacity() > 4 * BATCH {
+            self.due.shrink_to(BATCH);
+        }
+        if self.ready.capacity() > 4 * BATCH {
+            self.ready.shrink_to(BATCH);
+        }
+    }
+}
+
 fn serve(child: &'static Child, seat: usize) {
     let event = child.event.as_ref().expect("this is the event driver");
     let mut scratch = Some(Scratch::new());
@@ -73,6 +85,7 @@ fn serve(child: &'static Child, seat: usize) {
                 }
                 // Whatever has been found ready goes into the run queue, come what may.
                 guard.pass(&mut leader.ready);
+                leader.give_back();
                 child.wake_steward();
                 child.lead.next(seat)
             }

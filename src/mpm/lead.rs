@@ -238,6 +238,11 @@ impl Lead {
         state.stale = true;
     }
 
+    /// Keeps no more room in the run queue than it needs now.
+    pub fn give_back(&self) {
+        self.lock().queue.shrink_to_fit();
+    }
+
     /// Nothing is to be done: somebody waits in the poll, and nobody in the queue.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -8,6 +8,7 @@
 //! | `steward` | what does the child's first thread do while the others serve? |
 //! | `crew` | how many serving threads are there, and what if the machine has too few? |
 //! | `progress` | do the serving threads get on? |
+//! | `giveback` | when does a child give memory back after a crowd? |
 //! | `lead` | who waits in the poll, who is called up? |
 //! | `event`, `worker`, `prefork` | the drivers |
 //! | `blocking` | how does a thread serve one connection to its end? |
@@ -39,6 +40,7 @@ pub mod conn;
 mod crew;
 mod dial;
 mod event;
+mod giveback;
 mod handover;
 mod head;
 pub mod lead;

@@ -103,6 +103,11 @@ impl Rows {
         self.lock().waiting.retain(|(other, _)| *other != who);
     }
 
+    /// Keeps no more room than those need who wait now.
+    pub fn give_back(&self) {
+        self.lock().waiting.shrink_to_fit();
+    }
+
     /// Who has waited longest of those of whose requests nothing has been read.
     #[must_use]
     pub fn longest_unread(&self) -> Option<Aged> {

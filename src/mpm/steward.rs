@@ -2,15 +2,18 @@
 //!
 //! It serves nobody, so that a child answers its master however busy it is. While there is work it looks every few
 //! milliseconds whether somebody has been in the poll or begun a turn; if not, whoever has the work is stuck in it (a
-//! disk that stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer.
+//! disk that stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer, but for the one after
+//! which it gives back what a crowd of connections needed.
 
 use super::child::Child;
 use super::crew::Crew;
+use super::giveback::GiveBack;
 use super::progress::Progress;
 use super::tokens::Aged;
 use crate::clock::{Moment, Tick};
 use crate::log::line::cause;
 use crate::orders::{Heard, Heir, Order, Word};
+use crate::sys::heap;
 use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::process::{self, ChildExit};
 use crate::sys::signal;
@@ -55,6 +58,7 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
         progress: Progress::new(child.read_clock()),
         looks: 0,
         cores: process::allowed_cores(),
+        giving: GiveBack::new(),
     };
     let mut terminated = false;
     loop {
@@ -119,6 +123,7 @@ struct Steward {
     looks: u32,
     /// Cores that this process may use.
     cores: usize,
+    giving: GiveBack,
 }
 
 /// How many of `cores` are there for each of `children`, all of which may be busy: a thread more than that takes its
@@ -132,7 +137,7 @@ impl Steward {
         if self.awake {
             return Some(LOOK);
         }
-        let next = self.child.next_sweep().min(self.crew.due());
+        let next = self.child.next_sweep().min(self.crew.due()).min(self.giving.due());
         (next != Tick::NEVER).then(|| next.until(crate::sys::time::now().tick()))
     }
 
@@ -195,6 +200,13 @@ impl Steward {
             child.close_in_time(now.tick());
         }
         child.sweep_if_unwatched(now.tick());
+        if self.giving.look(child.open.load(Ordering::Relaxed), now.tick()) {
+            if let Some(event) = &child.event {
+                event.give_back();
+            }
+            child.lead.give_back();
+            heap::trim();
+        }
         if !self.awake {
             return;
         }

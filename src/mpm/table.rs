@@ -10,16 +10,42 @@
 //!                                   v
 //!                                 running, with news --end--> queued again
 //! ```
+//!
+//! A connection itself lives on the heap, from accept to close. What stays of it for ever is the slot of its number,
+//! 24 bytes, and numbers are used again from the lowest on: so a child that has had ten thousand connections gives
+//! nearly all their memory back.
 
 use super::tokens::{AGE_MASK, Aged};
+use crate::config::bounds;
+use crate::config::model::Mpm;
 use std::ops::{BitOr, BitOrAssign};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Connections per chunk: memory is taken for so many at once.
-const CHUNK: usize = 64;
+/// Numbers of the first chunk: memory is taken for so many at once, and then for as many as there are.
+const FIRST: u32 = 64;
 
-/// What has happened to a connection; a set.
+/// Numbers of the largest chunks: 24 KiB. Chunks stay, and lie among connections that do not: small ones would hold
+/// more in half-empty pages than they are.
+const CHUNK: u32 = 1024;
+
+/// Chunks before the first of the largest.
+const SMALL: u32 = CHUNK.ilog2() - FIRST.ilog2() + 1;
+
+/// A chunk's place in the list, the number of its slots, and the place of `index` among them.
+fn locate(index: u32) -> (usize, u32, usize) {
+    let (place, size, slot) = if index >= CHUNK {
+        (SMALL - 1 + index / CHUNK, CHUNK, index % CHUNK)
+    } else if index >= FIRST {
+        let size = 1 << index.ilog2();
+        (index.ilog2() - FIRST.ilog2() + 1, size, index - size)
+    } else {
+        (0, FIRST, index)
+    };
+    (place as usize, size, slot as usize)
+}
+
+/// What has happened to a connection; a set of at most 12, as many as the state word has room for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct News(pub u16);
 
@@ -74,11 +100,21 @@ const QUEUED: u64 = 1;
 const RUNNING: u64 = 2;
 const STATE: u64 = 3;
 const NEWS_SHIFT: u32 = 2;
-const NEWS: u64 = 0xffff << NEWS_SHIFT;
+const NEWS: u64 = 0xfff << NEWS_SHIFT;
+/// A worker row reserved for the connection while it waited, plus 1; 0 is none.
+const GRANT_SHIFT: u32 = 14;
+const GRANT: u64 = (MAX_ROWS as u64) << GRANT_SHIFT;
 const AGE_SHIFT: u32 = 32;
 
-fn word(age: u32, news: News, state: u64) -> u64 {
-    (u64::from(age) << AGE_SHIFT) | (u64::from(news.0) << NEWS_SHIFT) | state
+/// As many worker rows as a state word can name.
+pub const MAX_ROWS: u32 = (1 << 18) - 1;
+
+const _: () = assert!(bounds(Mpm::Event).1 <= MAX_ROWS);
+const _: () =
+    assert!((STATE | NEWS | GRANT) >> AGE_SHIFT == 0 && News::GO_OVER.0 as u64 <= NEWS >> NEWS_SHIFT);
+
+fn age_of(word: u64) -> u32 {
+    (word >> AGE_SHIFT) as u32
 }
 
 fn news_of(word: u64) -> News {
@@ -96,43 +132,71 @@ pub enum Posted {
     Gone,
 }
 
-/// A connection and its state word.
+/// What a number has: the state word of its connection, and where that is.
 pub(super) struct Slot<T> {
     word: AtomicU64,
-    /// A worker row reserved for this connection while it waited, plus 1; 0 is none.
-    granted: AtomicU32,
-    held: Mutex<Option<T>>,
+    held: Mutex<Option<Box<T>>>,
 }
+
+const _: () = assert!(size_of::<Slot<[u64; 40]>>() == 24);
+
+/// Who is alone with a connection that it has begun: see [`Table::begin`].
+pub type Held<'a, T> = MutexGuard<'a, Option<Box<T>>>;
 
 /// The connections of a child, by number.
 pub struct Table<T> {
     chunks: Box<[Chunk<T>]>,
-    free: Mutex<Free>,
+    numbers: Mutex<Numbers>,
     live: AtomicU32,
     capacity: u32,
 }
 
-/// Connections whose memory is taken together, once the first of them comes.
+/// Slots whose memory is taken together, once the first of them is used.
 type Chunk<T> = OnceLock<Box<[Slot<T>]>>;
 
-struct Free {
-    /// Numbers given back, last in, first out.
-    list: Vec<u32>,
+/// Which numbers are taken.
+#[derive(Default)]
+struct Numbers {
+    /// A bit for each number below `fresh`: set while it is free.
+    free: Vec<u64>,
+    /// No word before this one has a bit set.
+    from: usize,
     /// Numbers from here on have never been used.
     fresh: u32,
+}
+
+impl Numbers {
+    /// The lowest that is free, below `capacity`.
+    fn take(&mut self, capacity: u32) -> Option<u32> {
+        while let Some(word) = self.free.get_mut(self.from) {
+            if *word != 0 {
+                let bit = word.trailing_zeros();
+                *word &= *word - 1;
+                return Some(self.from as u32 * u64::BITS + bit);
+            }
+            self.from += 1;
+        }
+        let number = (self.fresh < capacity).then_some(self.fresh)?;
+        self.fresh += 1;
+        Some(number)
+    }
+
+    fn give(&mut self, number: u32) {
+        let place = (number / u64::BITS) as usize;
+        if self.free.len() <= place {
+            self.free.resize(place + 1, 0);
+        }
+        self.free[place] |= 1 << (number % u64::BITS);
+        self.from = self.from.min(place);
+    }
 }
 
 impl<T> Table<T> {
     /// Room for `capacity` connections; memory is taken as they come.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
-        let chunks = (0..(capacity as usize).div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
-        Self {
-            chunks,
-            free: Mutex::new(Free { list: Vec::new(), fresh: 0 }),
-            live: AtomicU32::new(0),
-            capacity,
-        }
+        let chunks = (0..=locate(capacity).0).map(|_| OnceLock::new()).collect();
+        Self { chunks, numbers: Mutex::default(), live: AtomicU32::new(0), capacity }
     }
 
     /// How many there are.
@@ -159,51 +223,49 @@ impl<T> Table<T> {
         self.capacity
     }
 
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn slot(&self, index: u32) -> Option<&Slot<T>> {
-        self.chunks.get(index as usize / CHUNK)?.get()?.get(index as usize % CHUNK)
+        let (place, _, slot) = locate(index);
+        self.chunks.get(place)?.get()?.get(slot)
     }
 
     fn known(&self, index: u32) -> &Slot<T> {
         self.slot(index).expect("an index comes from `insert`, and chunks are never given back")
     }
 
-    /// Takes `item` in, idle. `None` if the table is full; `item` is then dropped.
+    /// Takes in what `make` makes, idle, under the lowest number that is free. `None`, and nothing is made, if the
+    /// table is full.
     pub fn insert(&self, make: impl FnOnce(Aged) -> T) -> Option<Aged> {
-        let index = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            match free.list.pop() {
-                Some(index) => index,
-                None if free.fresh < self.capacity => {
-                    free.fresh += 1;
-                    free.fresh - 1
-                }
-                None => return None,
-            }
-        };
-        let chunk = self.chunks[index as usize / CHUNK].get_or_init(|| {
-            (0..CHUNK)
-                .map(|_| Slot { word: AtomicU64::new(0), granted: AtomicU32::new(0), held: Mutex::new(None) })
-                .collect()
+        let index = self.numbers().take(self.capacity)?;
+        let (place, size, slot) = locate(index);
+        let chunk = self.chunks[place].get_or_init(|| {
+            (0..size).map(|_| Slot { word: AtomicU64::new(0), held: Mutex::new(None) }).collect()
         });
-        let slot = &chunk[index as usize % CHUNK];
-        let age = (slot.word.load(Ordering::Acquire) >> AGE_SHIFT) as u32;
-        let aged = Aged { index, age };
-        *slot.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(make(aged));
+        let slot = &chunk[slot];
+        let aged = Aged { index, age: age_of(slot.word.load(Ordering::Acquire)) };
+        *slot.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make(aged)));
         self.live.fetch_add(1, Ordering::Relaxed);
         Some(aged)
     }
 
     /// Notes `news` for a connection.
     pub fn post(&self, who: Aged, news: News) -> Posted {
+        self.tell(who, u64::from(news.0) << NEWS_SHIFT)
+    }
+
+    fn tell(&self, who: Aged, bits: u64) -> Posted {
         let Some(slot) = self.slot(who.index) else { return Posted::Gone };
         let mut seen = slot.word.load(Ordering::Acquire);
         loop {
-            if (seen >> AGE_SHIFT) as u32 != who.age {
+            if age_of(seen) != who.age {
                 return Posted::Gone;
             }
             let idle = seen & STATE == IDLE;
             let state = if idle { QUEUED } else { seen & STATE };
-            let next = (seen & !STATE) | (u64::from(news.0) << NEWS_SHIFT) | state;
+            let next = (seen & !STATE) | bits | state;
             match slot.word.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return if idle { Posted::Queue } else { Posted::Noted },
                 Err(now) => seen = now,
@@ -211,10 +273,17 @@ impl<T> Table<T> {
         }
     }
 
+    /// Whether that connection is there still. It may be gone by the time that the caller hears of it; it never
+    /// comes back.
+    #[must_use]
+    pub fn has(&self, who: Aged) -> bool {
+        self.slot(who.index).is_some_and(|slot| age_of(slot.word.load(Ordering::Acquire)) == who.age)
+    }
+
     /// A thread takes a queued connection: from here on it is alone with it. Returns what has happened to it.
     ///
     /// The guard holds `None` only if the connection was removed under it, which the word rules out.
-    pub fn begin(&self, index: u32) -> (MutexGuard<'_, Option<T>>, News) {
+    pub fn begin(&self, index: u32) -> (Held<'_, T>, News) {
         let slot = self.known(index);
         let seen = slot
             .word
@@ -252,29 +321,27 @@ impl<T> Table<T> {
         let slot = self.known(index);
         slot.word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-                let age = ((old >> AGE_SHIFT) as u32).wrapping_add(1) & AGE_MASK;
-                Some(word(age, News::NONE, IDLE))
+                let age = age_of(old).wrapping_add(1) & AGE_MASK;
+                Some((u64::from(age) << AGE_SHIFT) | IDLE)
             })
             .expect("the closure always gives a value");
         self.live.fetch_sub(1, Ordering::Relaxed);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).list.push(index);
+        self.numbers().give(index);
     }
 
-    /// Reserves a worker row for a connection that waits, and tells it.
+    /// Reserves a worker row for a connection that waits and has none, and tells it; row below [`MAX_ROWS`].
     pub fn grant(&self, who: Aged, row: u32) -> Posted {
-        let Some(slot) = self.slot(who.index) else { return Posted::Gone };
-        if (slot.word.load(Ordering::Acquire) >> AGE_SHIFT) as u32 != who.age {
-            return Posted::Gone;
-        }
-        // The connection can't go away between the look and the store: one that waits for a row is taken off
-        // the waiting list (under the rows' lock, which our caller holds) before it is removed.
-        slot.granted.store(row + 1, Ordering::Release);
-        self.post(who, News::ROW)
+        self.tell(who, (u64::from(row + 1) << GRANT_SHIFT) | (u64::from(News::ROW.0) << NEWS_SHIFT))
     }
 
     /// Takes the row that was reserved for this connection, if any.
     pub fn take_grant(&self, index: u32) -> Option<u32> {
-        self.known(index).granted.swap(0, Ordering::AcqRel).checked_sub(1)
+        let word = &self.known(index).word;
+        // Hardly ever is there one: a look costs less than an exchange.
+        if word.load(Ordering::Acquire) & GRANT == 0 {
+            return None;
+        }
+        (((word.fetch_and(!GRANT, Ordering::AcqRel) & GRANT) >> GRANT_SHIFT) as u32).checked_sub(1)
     }
 
     /// Every connection that may exist now, for news that concern all.
@@ -284,11 +351,11 @@ impl<T> Table<T> {
 
     /// At most `most` of [`Table::all`], from number `first` on, and the number behind them; `None` at the end.
     pub fn some(&self, first: u32, most: u32) -> (impl Iterator<Item = Aged> + '_, Option<u32>) {
-        let fresh = self.free.lock().unwrap_or_else(PoisonError::into_inner).fresh;
+        let fresh = self.numbers().fresh;
         let behind = first.saturating_add(most).min(fresh);
         let found = (first..behind).filter_map(|index| {
             let word = self.slot(index)?.word.load(Ordering::Acquire);
-            Some(Aged { index, age: (word >> AGE_SHIFT) as u32 })
+            Some(Aged { index, age: age_of(word) })
         });
         (found, (behind < fresh).then_some(behind))
     }
@@ -335,6 +402,62 @@ mod tests {
     }
 
     #[test]
+    fn every_number_has_a_slot_of_its_own() {
+        let mut next = (0, 0);
+        for index in 0..10 * CHUNK {
+            let (place, size, slot) = locate(index);
+            assert_eq!((place, slot), next, "{index}");
+            next = if slot + 1 == size as usize { (place + 1, 0) } else { (place, slot + 1) };
+        }
+        assert_eq!(locate(CHUNK), (SMALL as usize, CHUNK, 0));
+        assert!(locate(u32::MAX).0 < 5_000_000);
+    }
+
+    #[test]
+    fn the_lowest_free_number_is_used_again() {
+        let table = Table::new(200);
+        let all: Vec<Aged> = (0..200).map(|_| table.insert(|_| ()).expect("room")).collect();
+        assert_eq!(all.last().map(|who| who.index), Some(199));
+        for index in [199, 64, 63, 130, 5] {
+            table.begin(index).0.take();
+            table.remove(index);
+            assert!(!table.has(all[index as usize]));
+        }
+        assert!(table.has(all[6]));
+        let mut again = Vec::new();
+        while let Some(who) = table.insert(|_| ()) {
+            assert_eq!(who.age, 1);
+            again.push(who.index);
+        }
+        assert_eq!(again, [5, 63, 64, 130, 199]);
+        assert!(table.is_full());
+    }
+
+    #[test]
+    fn a_row_goes_to_who_waits_for_it_and_to_nobody_else() {
+        for row in [0, 1, MAX_ROWS - 1] {
+            let table = Table::new(1);
+            let who = table.insert(|_| ()).expect("room");
+            assert_eq!(table.take_grant(who.index), None);
+            assert_eq!(table.grant(who, row), Posted::Queue);
+            let (guard, news) = table.begin(who.index);
+            assert_eq!(news, News::ROW);
+            assert_eq!(table.take_grant(who.index), Some(row));
+            assert_eq!(table.take_grant(who.index), None, "once");
+            assert_eq!(table.post(who, News(0xfff)), Posted::Noted);
+            assert_eq!(table.take_grant(who.index), None, "news are no row");
+            drop(guard);
+            assert!(!table.end(who.index));
+            assert_eq!(table.grant(who, row), Posted::Noted, "queued");
+            let (mut guard, _) = table.begin(who.index);
+            guard.take();
+            table.remove(who.index);
+            assert_eq!(table.grant(who, row), Posted::Gone);
+            assert_eq!(table.take_grant(who.index), None, "not the next one's");
+        }
+    }
+
+    #[test]
     fn no_edge_is_lost_and_no_second_thread_gets_in() {
         let table = Arc::new(Table::new(1));
         let who = table.insert(|_| 0_u64).expect("room");
@@ -367,7 +490,7 @@ mod tests {
                         let (mut guard, news) = table.begin(index);
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two threads in one connection");
                         assert!(news.has(News::CLIENT_READ));
-                        *guard.as_mut().expect("held") += 1;
+                        **guard.as_mut().expect("held") += 1;
                         inside.fetch_sub(1, Ordering::SeqCst);
                         drop(guard);
                         if !table.end(index) {

@@ -15,6 +15,9 @@ use std::sync::{Mutex, PoisonError};
 /// Deadlines are rounded up to a multiple of this many milliseconds, so that many fire in one wake-up.
 const GRAIN: u64 = 50;
 
+/// So many deadlines are worth a look at whether all of them are wanted still.
+const MANY: usize = 1024;
+
 /// Who is due.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Due {
@@ -52,10 +55,17 @@ impl Timers {
     }
 
     /// Asks for `due` at `deadline` (rounded up). Whether it is now the earliest: a leader that sleeps longer
-    /// must be woken.
-    pub fn schedule(&self, deadline: Tick, due: Due) -> bool {
+    /// must be woken. Who is not `wanted` any more is forgotten before room is made for more.
+    pub fn schedule(&self, deadline: Tick, due: Due, wanted: impl Fn(&Due) -> bool) -> bool {
         let at = Self::rounded(deadline);
         let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        if heap.len() == heap.capacity() && heap.len() >= MANY {
+            heap.retain(|Reverse((_, due))| wanted(due));
+            // Half of it is free afterwards, so that this is not done for each of those that come next.
+            let room = heap.capacity() / 2;
+            heap.reserve(room);
+            self.note_next(&heap);
+        }
         heap.push(Reverse((at, due)));
         if at < self.next() {
             self.next.store(at.0, Ordering::SeqCst);
@@ -81,6 +91,19 @@ impl Timers {
         if heap.capacity() > 1024 && heap.len() < heap.capacity() / 4 {
             heap.shrink_to(512);
         }
+        self.note_next(&heap);
+    }
+
+    /// Forgets who is not `wanted` any more, and gives back what room they took. An entry stays until it fires
+    /// otherwise, which may be an hour after its connection has gone.
+    pub fn give_back(&self, wanted: impl Fn(&Due) -> bool) {
+        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        heap.retain(|Reverse((_, due))| wanted(due));
+        heap.shrink_to_fit();
+        self.note_next(&heap);
+    }
+
+    fn note_next(&self, heap: &BinaryHeap<Reverse<(Tick, Due)>>) {
         let next = heap.peek().map_or(Tick::NEVER, |Reverse((at, _))| *at);
         self.next.store(next.0, Ordering::SeqCst);
     }
@@ -94,9 +117,9 @@ mod tests {
     fn deadlines_fire_in_order_and_not_before_their_time() {
         let timers = Timers::default();
         assert_eq!(timers.next(), Tick::NEVER);
-        assert!(timers.schedule(Tick(500), Due::Pool(BackendId(5))));
-        assert!(timers.schedule(Tick(101), Due::Pool(BackendId(1))), "earlier");
-        assert!(!timers.schedule(Tick(900), Due::Pool(BackendId(9))), "later");
+        assert!(timers.schedule(Tick(500), Due::Pool(BackendId(5)), |_| true));
+        assert!(timers.schedule(Tick(101), Due::Pool(BackendId(1)), |_| true), "earlier");
+        assert!(!timers.schedule(Tick(900), Due::Pool(BackendId(9)), |_| true), "later");
         assert_eq!(timers.next(), Tick(150), "rounded up to the grain");
         let mut found = Vec::new();
         timers.take_due(Tick(149), &mut found);
@@ -104,5 +127,37 @@ mod tests {
         timers.take_due(Tick(500), &mut found);
         assert_eq!(found, [(Tick(150), Due::Pool(BackendId(1))), (Tick(500), Due::Pool(BackendId(5)))]);
         assert_eq!(timers.next(), Tick(900));
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten_and_the_others_stay() {
+        let timers = Timers::default();
+        for number in 1..=1000 {
+            timers.schedule(Tick(u64::from(number) * 50), Due::Pool(BackendId(number)), |_| true);
+        }
+        let room = || timers.heap.lock().expect("no panic").capacity();
+        assert!(room() >= 1000);
+        timers.give_back(|due| matches!(due, Due::Pool(BackendId(id)) if id % 100 == 0));
+        assert!(room() < 100, "{}", room());
+        assert_eq!(timers.next(), Tick(5000));
+        let mut found = Vec::new();
+        timers.take_due(Tick(u64::MAX - 1), &mut found);
+        assert_eq!(found.len(), 10);
+        assert!(found.is_sorted());
+        timers.give_back(|_| false);
+        assert_eq!(timers.next(), Tick::NEVER);
+    }
+
+    #[test]
+    fn those_that_come_and_go_take_no_more_room_than_those_that_are_there() {
+        let timers = Timers::default();
+        for number in 1..=100_000 {
+            let there = |due: &Due| matches!(due, Due::Pool(BackendId(id)) if id + 50 > number);
+            timers.schedule(Tick(u64::from(number) * 50), Due::Pool(BackendId(number)), there);
+        }
+        let heap = timers.heap.lock().expect("no panic");
+        assert!(heap.capacity() <= 2 * MANY, "{}", heap.capacity());
+        assert!(heap.len() >= 50);
+        assert_eq!(heap.peek().map(|Reverse((at, _))| *at), Some(timers.next()));
     }
 }

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod environment;
 pub mod epoll;
 pub mod fd;
+pub mod heap;
 pub mod limits;
 pub mod lock;
 pub mod memory;

@@ -1,6 +1,6 @@
 //! Thousands of connections that want nothing must not delay one that does (event).
 
-use crate::support::{Backend, Client, Daemon, Mpm, descriptors, wait_until};
+use crate::support::{Backend, Client, Daemon, Mpm, descriptors, processes, wait_until};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -46,6 +46,52 @@ fn a_new_request_is_answered_at_once_among_thousands_of_idle_and_slow_ones() {
         client.send("st\r\n\r\n");
         assert_eq!(client.answer("GET").expect("an answer").echo().target(), "/slow");
     }
+}
+
+#[test]
+fn a_child_gives_the_memory_of_a_crowd_back_once_the_crowd_is_gone() {
+    let room = usize::try_from(descriptors()).unwrap_or(usize::MAX);
+    let crowd = 3_000.min(room.saturating_sub(500) / 2);
+    assert!(crowd >= 2_000, "a limit of {room} descriptors leaves no room for a crowd; raise ulimit -n");
+    let backend = Backend::start();
+    // No deadline of these connections passes while the test runs.
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!("{}\nKeepAliveTimeout 600\nProxyPass / {}/", Mpm::Event.one_child(), backend.url()),
+    );
+    let child = daemon.wait_for_children(1)[0];
+    let heap = || processes::heap_kib(child).expect("it is alive");
+    for _ in 0..100 {
+        ask(&daemon);
+    }
+    let before = heap();
+    let mut clients = Vec::with_capacity(crowd);
+    for _ in 0..crowd {
+        let mut client = daemon.connect();
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+        clients.push(client);
+    }
+    let with = heap();
+    assert!(
+        with > before + crowd as u64 / 4,
+        "each is to be seen: {before} KiB before, {with} KiB with them"
+    );
+    drop(clients);
+    // A seventh, and what a busy machine may make of one thread or another meanwhile.
+    let enough = before + before / 7 + 256;
+    assert!(with > enough, "{before} KiB before, {with} KiB with them: nothing could be seen of their going");
+    let mut after = with;
+    wait_until(
+        &format!("{before} KiB before, {with} KiB with {crowd} connections, {enough} KiB after them"),
+        || {
+            after = heap();
+            (after <= enough).then_some(())
+        },
+    );
+    eprintln!("{crowd} connections: {before} KiB before, {with} KiB with them, {after} KiB after them");
+    // It serves on, and numbers are used again.
+    assert!(ask(&daemon) < Duration::from_secs(5));
+    assert_eq!(daemon.children(), [child]);
 }
 
 fn ask(daemon: &Daemon) -> Duration {

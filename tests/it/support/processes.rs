@@ -114,6 +114,12 @@ pub fn private_kib(pid: i32) -> Option<u64> {
     Some(text.lines().filter_map(private).sum())
 }
 
+/// Memory of `pid` that no file is behind (heap and stacks), in KiB; what it shares counts for its part.
+pub fn heap_kib(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pss_Anon:")?.split_whitespace().next()?.parse().ok())
+}
+
 /// A group's processes, one a line, for a failed test's report.
 pub fn tree(group: i32) -> String {
     let mut lines = String::new();

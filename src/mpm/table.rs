@@ -253,10 +253,11 @@ impl<T> Table<T> {
 
     /// Notes `news` for a connection.
     pub fn post(&self, who: Aged, news: News) -> Posted {
-        self.tell(who, u64::from(news.0) << NEWS_SHIFT)
+        self.tell(who, 0, u64::from(news.0) << NEWS_SHIFT)
     }
 
-    fn tell(&self, who: Aged, bits: u64) -> Posted {
+    /// Clears these bits of its state word, sets those, and queues it if it is idle.
+    fn tell(&self, who: Aged, clear: u64, set: u64) -> Posted {
         let Some(slot) = self.slot(who.index) else { return Posted::Gone };
         let mut seen = slot.word.load(Ordering::Acquire);
         loop {
@@ -265,7 +266,7 @@ impl<T> Table<T> {
             }
             let idle = seen & STATE == IDLE;
             let state = if idle { QUEUED } else { seen & STATE };
-            let next = (seen & !STATE) | bits | state;
+            let next = (seen & !(STATE | clear)) | set | state;
             match slot.word.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return if idle { Posted::Queue } else { Posted::Noted },
                 Err(now) => seen = now,
@@ -329,9 +330,9 @@ impl<T> Table<T> {
         self.numbers().give(index);
     }
 
-    /// Reserves a worker row for a connection that waits and has none, and tells it; row below [`MAX_ROWS`].
+    /// Reserves a worker row for a connection that waits, and tells it; `row` is below [`MAX_ROWS`].
     pub fn grant(&self, who: Aged, row: u32) -> Posted {
-        self.tell(who, (u64::from(row + 1) << GRANT_SHIFT) | (u64::from(News::ROW.0) << NEWS_SHIFT))
+        self.tell(who, GRANT, (u64::from(row + 1) << GRANT_SHIFT) | (u64::from(News::ROW.0) << NEWS_SHIFT))
     }
 
     /// Takes the row that was reserved for this connection, if any.

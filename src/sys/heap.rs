@@ -2,14 +2,14 @@
 
 /// Gives the heap's free pages back to the kernel, those between pieces in use as well. What has been freed is kept
 /// otherwise: glibc gives back by itself only what is free at the end of a heap, and one small piece there holds all
-/// before it. It takes as long as there are free pages, some hundred microseconds per megabyte, during which other
-/// threads that allocate may wait: for the quiet after a crowd. A C library other than glibc is left alone.
+/// before it. It takes about 150 us for each MiB that is given back, during which other threads that allocate may wait:
+/// for the quiet after a crowd. A C library other than glibc is left alone.
 ///
-/// glibc's malloc is what this program allocates with, and this call is why it can be. An allocator that gives pages
-/// back by itself (jemalloc after a while, mimalloc at the next allocations) is some ten thousand lines of C to build
-/// and to follow up, does so only while somebody allocates or with a thread of its own in each process, and keeps pages
-/// for each of a thousand threads. Here the hot path allocates nothing, so that there is no speed to be had for that,
-/// and who has the most free memory, a child after a crowd, is known.
+/// This call is why glibc's malloc can be what we allocate with. jemalloc and mimalloc give pages back without being
+/// asked, but when somebody allocates, or from a thread of their own in each process; they are ten thousand lines of C
+/// and more, to be built and followed up; and they keep pages for each thread, of which there may be a thousand. Their
+/// strength is the speed of an allocation, and a request on a warm connection makes none (`tests/it/hot_path.rs`). Who
+/// has much free memory is known here: a child after a crowd.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim takes its own locks and touches only memory that nobody has allocated.

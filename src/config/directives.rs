@@ -404,7 +404,7 @@ pub static TABLE: &[Entry] = &[
         "the group that children run as, if the master is root")
         .told("the first group of User"),
     directive("HandOver", Key::HandOver, SERVER, (1, 1), "On|Off",
-        "whether idle connections move from leaving or full children to others (event)")
+        "whether idle connections move from leaving, full or crowded children to others (event)")
         .preset("On"),
     idle("HostnameLookups", "On|Off|Double", "asking DNS for the names of clients",
         "a log never waits for DNS; the log's reader can ask")

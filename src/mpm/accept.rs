@@ -35,8 +35,10 @@ pub struct Doors {
     inner: Mutex<Inner>,
     /// Not watched, for now or for ever; a look without the lock.
     shut: AtomicBool,
-    /// When to try again after a shortage; [`Tick::NEVER`] without one.
+    /// When to watch again after a shortage or a step aside; [`Tick::NEVER`] without one.
     resume: AtomicU64,
+    /// Not watched for now, so that others accept.
+    aside: AtomicBool,
     /// Where the listeners are bound, by place; known when they are closed, too.
     bound: Box<[SocketAddr]>,
 }
@@ -109,6 +111,7 @@ impl Doors {
             inner: Mutex::new(Inner { doors, handed, epoll, watched: false, pause: PAUSE.0, short: None }),
             shut: AtomicBool::new(true),
             resume: AtomicU64::new(Tick::NEVER.0),
+            aside: AtomicBool::new(false),
             bound,
         }
     }
@@ -135,7 +138,7 @@ impl Doors {
         self.shut.load(Ordering::SeqCst)
     }
 
-    /// When watching goes on after a shortage.
+    /// When watching goes on after a shortage, or after others were to accept.
     #[must_use]
     pub fn resume_at(&self) -> Tick {
         Tick(self.resume.load(Ordering::Relaxed))
@@ -158,6 +161,7 @@ impl Doors {
             }
         }
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
+        self.aside.store(false, Ordering::Relaxed);
         self.shut.store(inner.are_closed(), Ordering::SeqCst);
         Ok(())
     }
@@ -165,6 +169,22 @@ impl Doors {
     /// Stops watching them. To be called only after an accept, if this child may have been woken for one.
     pub fn shut(&self) {
         self.stop(&mut self.lock());
+    }
+
+    /// Stops watching them for a while, as [`Doors::shut`]; others are to accept.
+    pub fn step_aside(&self, until: Tick) {
+        let mut inner = self.lock();
+        if inner.watched {
+            self.stop(&mut inner);
+            self.resume.store(until.0, Ordering::Relaxed);
+            self.aside.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether they are not watched only so that others accept.
+    #[must_use]
+    pub fn is_aside(&self) -> bool {
+        self.aside.load(Ordering::Relaxed)
     }
 
     fn stop(&self, inner: &mut Inner) {
@@ -294,6 +314,7 @@ impl Doors {
 
     fn suspend(&self, inner: &mut Inner, now: Tick) {
         self.shut.store(true, Ordering::SeqCst);
+        self.aside.store(false, Ordering::Relaxed);
         self.resume.store(now.after(inner.pause).0, Ordering::Relaxed);
         inner.pause = (inner.pause * 2).min(PAUSE.1);
     }

@@ -26,6 +26,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// For how long a child that has more than its share lets others accept, at most.
+const ASIDE: Duration = Duration::from_millis(50);
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 512;
@@ -140,7 +144,8 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
             }
         }
     }
-    if child.doors.resume_at() <= now.tick() && !child.is_leaving() {
+    let may_return = child.doors.resume_at() <= now.tick() || (child.doors.is_aside() && !child.is_ahead());
+    if may_return && !child.is_leaving() {
         child.open_doors();
     }
     if child.accept_all.swap(false, Ordering::SeqCst) && !child.is_leaving() {
@@ -202,6 +207,9 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
         take(child, event, place, now, ready);
         // A row may have been given back between the look and the shutting.
         child.perhaps_open();
+    } else if came && !child.doors.are_shut() && child.is_ahead() {
+        child.doors.step_aside(now.tick().after(ASIDE));
+        take(child, event, place, now, ready);
     }
     came
 }

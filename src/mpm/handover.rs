@@ -8,6 +8,7 @@
 //! Nothing may be left in the socket when nobody receives any more: a child that leaves without an heir stops
 //! sending, and then takes back what it finds there, its own last words included.
 
+use super::balance;
 use super::child::{Child, Event};
 use super::conn::Conn;
 use super::event::accept_handed;
@@ -43,6 +44,8 @@ pub struct HandOver {
     retry: AtomicBool,
     /// So many connections that wait for a row are better off elsewhere.
     go_over: AtomicU32,
+    /// So many connections are more than this child's share: they go when they are between two requests.
+    surplus: AtomicU32,
     /// This child has no heir: a leader has to take back what nobody has taken over.
     take_back: AtomicBool,
     /// Another fault than a full socket has been told of.
@@ -61,6 +64,7 @@ impl HandOver {
             was_full: AtomicBool::new(false),
             retry: AtomicBool::new(false),
             go_over: AtomicU32::new(0),
+            surplus: AtomicU32::new(0),
             take_back: AtomicBool::new(false),
             complained: AtomicBool::new(false),
         }
@@ -112,6 +116,27 @@ impl HandOver {
         retry || vacancies > 0
     }
 
+    /// From now on so many connections are more than this child's share.
+    pub fn set_surplus(&self, count: u32) {
+        self.surplus.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether this child had more than its share when the steward last looked.
+    #[must_use]
+    pub fn has_surplus(&self) -> bool {
+        self.surplus.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether one connection more should go; it counts as gone.
+    fn gives_away(&self) -> bool {
+        self.has_surplus()
+            && !self.full.load(Ordering::Relaxed)
+            && self
+                .surplus
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1))
+                .is_ok()
+    }
+
     /// Whether idle connections wait for room in the socket.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
@@ -127,7 +152,20 @@ impl Child {
 
     /// Whether a connection that is between two requests, and has this news, should go to another child now.
     pub(super) fn hands_over(&self, news: News) -> bool {
-        self.hand_over.as_ref().is_some_and(|over| over.is_open() || news.has(News::GO_OVER))
+        self.hand_over
+            .as_ref()
+            .is_some_and(|over| over.is_open() || news.has(News::GO_OVER) || over.gives_away())
+    }
+
+    /// How many connections this child has above its share, as far as the scoreboard tells.
+    pub(super) fn surplus(&self) -> u32 {
+        let (siblings, theirs) = self.block.siblings();
+        balance::surplus(self.block.connections().total.load(Ordering::Relaxed), siblings, theirs)
+    }
+
+    /// Whether others should accept for now.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(HandOver::has_surplus) && self.surplus() > 0
     }
 
     /// The connection whose request has waited longest for a worker row, of those that could go to another child.

@@ -17,6 +17,7 @@
 //! | `occupancy` | how full is a child, and who is told? |
 //! | `leaving` | when and how does a child leave? |
 //! | `handover` | when and how does a connection go to another child? |
+//! | `balance` | does a child have more than its share? |
 //! | `passage` | what is said about a connection that does? |
 //! | `rows` | which worker row does an exchange hold, and who waits for one? |
 //! | `table` | which connections are there, and which of them has news? |
@@ -32,6 +33,7 @@
 
 mod accept;
 mod backends;
+mod balance;
 mod blocking;
 pub mod child;
 pub mod conn;

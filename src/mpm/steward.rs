@@ -25,6 +25,9 @@ use std::time::Duration;
 /// How often it looks while there is work.
 const LOOK: Duration = Duration::from_millis(8);
 
+/// Looks from one comparison with the siblings to the next: about 50 ms.
+const BALANCE: u32 = 6;
+
 /// Looks without anything new after which it sleeps: a second.
 const QUIET: u32 = 125;
 
@@ -53,6 +56,7 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
         said: 0,
         said_at: Moment(0),
         progress: Progress::new(child.read_clock()),
+        looks: 0,
         cores: process::allowed_cores(),
         giving: GiveBack::new(),
     };
@@ -115,6 +119,8 @@ struct Steward {
     said: u32,
     said_at: Moment,
     progress: Progress,
+    /// Looks so far.
+    looks: u32,
     /// Cores that this process may use.
     cores: usize,
     giving: GiveBack,
@@ -223,6 +229,10 @@ impl Steward {
             let vacancies = if waits.is_some() && self.waited == waits { child.vacancies() } else { 0 };
             self.waited = waits;
             at_rest = waits.is_none() && !over.is_unfinished();
+            self.looks = self.looks.wrapping_add(1);
+            if self.looks.is_multiple_of(BALANCE) {
+                over.set_surplus(if child.is_leaving() { 0 } else { child.surplus() });
+            }
             if over.look(vacancies) {
                 child.nudge_leader();
             }

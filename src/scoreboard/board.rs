@@ -180,6 +180,8 @@ pub struct Board {
     pub(super) totals: &'static Totals,
     pub(super) backend_totals: &'static [BackendCounters],
     pub(super) slots: Vec<Slot>,
+    /// The process rows of all slots, for children to look at their siblings'.
+    processes: Arc<[&'static ProcessRow]>,
     /// Urls that have a row, by row.
     urls: Vec<String>,
     /// The current generation's backends to rows.
@@ -320,6 +322,7 @@ impl Board {
             backend_table: many(backend_table),
             totals: one(totals),
             backend_totals: many(backend_totals),
+            processes: slots.iter().map(|slot| slot.process).collect(),
             slots,
             urls: Vec::new(),
             backend_rows: Arc::from([]),
@@ -521,6 +524,7 @@ impl Board {
             backends: place.backends,
             backend_rows: Arc::clone(&self.backend_rows),
             children: &self.header.children,
+            processes: Arc::clone(&self.processes),
             flags,
         };
         self.count_children();

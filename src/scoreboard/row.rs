@@ -32,6 +32,9 @@ pub struct RequestFacts<'a> {
     pub start: Moment,
 }
 
+/// Slots that a child looks at to compare itself with its siblings.
+const LOOKED_AT: usize = 256;
+
 /// A handle onto the block of one slot, for the child that lives there and its threads.
 #[derive(Clone)]
 pub struct ChildBlock {
@@ -43,6 +46,8 @@ pub struct ChildBlock {
     pub(super) backend_rows: Arc<[u32]>,
     /// The master's count of the children that have a slot of this board.
     pub(super) children: &'static AtomicU32,
+    /// The process rows of all slots of this board, by slot; read-only but for this child's own.
+    pub(super) processes: Arc<[&'static ProcessRow]>,
     pub(super) flags: u32,
 }
 
@@ -72,6 +77,20 @@ impl ChildBlock {
     #[must_use]
     pub fn children(&self) -> u32 {
         self.children.load(Relaxed).max(1)
+    }
+
+    /// How many children of this one's generation serve beside it, and how many connections they say they have together.
+    /// To go by, not to trust. Of very many the first are looked at.
+    #[must_use]
+    pub fn siblings(&self) -> (u32, u64) {
+        let generation = self.process.generation.load(Relaxed);
+        let serves = |row: &&&'static ProcessRow| {
+            row.stage.load(Relaxed) == Stage::Ready as u32 && row.generation.load(Relaxed) == generation
+        };
+        let others = self.processes.iter().filter(|row| !std::ptr::eq(**row, self.process));
+        others.take(LOOKED_AT).filter(serves).fold((0, 0), |(count, sum), row| {
+            (count + 1, sum + u64::from(row.connections.total.load(Relaxed)))
+        })
     }
 
     /// The row of a worker. One thread at a time may write to it.

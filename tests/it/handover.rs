@@ -266,3 +266,46 @@ fn a_stop_in_the_middle_of_a_hand_over_answers_everybody() {
         assert!(daemon.wait_for_end().is_some_and(|status| status.success()));
     }
 }
+
+#[test]
+fn a_child_with_more_than_its_share_gives_connections_to_its_siblings() {
+    let backend = Backend::named("spread");
+    let daemon = Daemon::at(
+        Home::new(),
+        &event(
+            "KeepAliveTimeout 300\nMaxKeepAliveRequests 0\nStartServers 2\nServerLimit 2\nThreadLimit 10\nThreadsPerChild 10\n\
+             MaxRequestWorkers 20\nMinSpareThreads 1\nMaxSpareThreads 20",
+            &backend,
+        ),
+    );
+    daemon.tolerate("killed by SIGKILL");
+    let mut clients: Vec<Client> = (0..40).map(|_| daemon.connect()).collect();
+    for client in &mut clients {
+        served_by(client, "spread");
+    }
+    // The child that has fewer of them dies; the one in its place has none, and nobody connects any more.
+    let homes: Vec<i32> = clients.iter().map(|client| daemon.child_of(client)).collect();
+    let of = |child: i32| homes.iter().filter(|home| **home == child).count();
+    let victim = daemon.children().into_iter().min_by_key(|child| of(*child)).expect("two children");
+    let mut rest: Vec<Client> = clients
+        .into_iter()
+        .zip(&homes)
+        .filter(|(_, home)| **home != victim)
+        .map(|(client, _)| client)
+        .collect();
+    assert!(rest.len() >= 20, "{homes:?}");
+    kill(Pid::from_raw(victim), Signal::SIGKILL).expect("it is the daemon's");
+    wait_until("another child in its place", || {
+        let children = daemon.children();
+        (children.len() == 2 && !children.contains(&victim)).then_some(())
+    });
+    wait_until("an even spread", || {
+        // What has nothing to do stays where it is.
+        rest.iter_mut().for_each(|client| served_by(client, "spread"));
+        let counts = daemon.connections();
+        let (least, most) = (counts.iter().min()?, counts.iter().max()?);
+        // A sixteenth above the average is even enough.
+        (counts.len() == 2 && most - least <= 4).then_some(())
+    });
+    assert!(handed_over(&daemon) > 0);
+}

@@ -82,7 +82,7 @@ fn a_child_gives_the_memory_of_a_crowd_back_once_the_crowd_is_gone() {
     assert!(with > enough, "{before} KiB before, {with} KiB with them: nothing could be seen of their going");
     let mut after = with;
     wait_until(
-        &format!("{before} KiB before, {with} KiB with {crowd} connections, {enough} KiB after them"),
+        &format!("{before} KiB before, {with} KiB with {crowd} connections, at most {enough} KiB after them"),
         || {
             after = heap();
             (after <= enough).then_some(())

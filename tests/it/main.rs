@@ -32,6 +32,7 @@ mod man;
 mod mixing;
 mod page;
 mod proxy;
+mod reader;
 mod reload;
 mod robust;
 mod signals;

@@ -3,8 +3,8 @@
 //! One serving thread, the leader, waits in the child's poll. When work comes it gives the lead back, which
 //! wakes nobody, and does the work itself; whoever runs out of work first takes the lead again. A follower is
 //! called up (the last one parked first, its cache is warm) only when several connections are ready and fewer
-//! threads run than this child's share of the cores, or by the steward when nobody has begun anything for a while: then whoever
-//! has the work is stuck in it.
+//! threads run than this child's share of the cores, or by the steward when nobody has begun anything for a
+//! while: then whoever has the work is stuck in it.
 //!
 //! The lead is a guard: a panic or an early return gives it back.
 

@@ -58,23 +58,33 @@ const KEEP_CAPTURE: usize = 4096;
 impl Active {
     /// Ready for the next exchange; keeps small buffers. In place: it is done for each request.
     pub fn reset(&mut self) {
-        let Self { exchange, capture, .. } = self;
+        let Self {
+            exchange,
+            link,
+            capture,
+            started,
+            started_wall,
+            bytes_in,
+            bytes_out,
+            marks,
+            head_due,
+            excess,
+            backend_eof,
+            backend_told,
+            client_told,
+        } = self;
         exchange.reset();
         if capture.capacity() > KEEP_CAPTURE {
             *capture = Capture::new();
         }
         capture.clear();
-        self.link = None;
-        self.started = Moment(0);
-        self.started_wall = 0;
-        self.bytes_in = 0;
-        self.bytes_out = 0;
-        self.marks = Marks::default();
-        self.head_due = false;
-        self.excess = false;
-        self.backend_eof = false;
-        self.backend_told = false;
-        self.client_told = false;
+        *link = None;
+        *started = Moment(0);
+        (*started_wall, *bytes_in, *bytes_out) = (0, 0, 0);
+        *marks = Marks::default();
+        for flag in [head_due, excess, backend_eof, backend_told, client_told] {
+            *flag = false;
+        }
     }
 
     /// What the access log shows of a head that could not be read.

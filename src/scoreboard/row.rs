@@ -79,13 +79,16 @@ impl ChildBlock {
         self.children.load(Relaxed).max(1)
     }
 
-    /// How many children of this one's generation serve beside it, and how many connections they say they have together.
-    /// To go by, not to trust. Of very many the first are looked at.
+    /// How many children of this one's generation serve beside it and have a worker row free, and how many connections
+    /// they say they have together: a full one would take none over. To go by, not to trust. Of very many the first are
+    /// looked at.
     #[must_use]
     pub fn siblings(&self) -> (u32, u64) {
         let generation = self.process.generation.load(Relaxed);
         let serves = |row: &&&'static ProcessRow| {
-            row.stage.load(Relaxed) == Stage::Ready as u32 && row.generation.load(Relaxed) == generation
+            row.stage.load(Relaxed) == Stage::Ready as u32
+                && row.generation.load(Relaxed) == generation
+                && row.busy.load(Relaxed) < row.threads.load(Relaxed)
         };
         let others = self.processes.iter().filter(|row| !std::ptr::eq(**row, self.process));
         others.take(LOOKED_AT).filter(serves).fold((0, 0), |(count, sum), row| {

@@ -156,6 +156,35 @@ fn what_was_written_is_read() {
 }
 
 #[test]
+fn a_child_compares_itself_with_siblings_that_could_take_over_from_it() {
+    let mut board = board();
+    let lend = |board: &mut Board, slot, generation: u32| {
+        let loan = Loan { generation: Generation(generation), ..LOAN };
+        board.lend(SlotIndex(slot), &loan, Moment(6_000_000)).expect("lent")
+    };
+    let own = lend(&mut board, 0, 1);
+    own.ready();
+    own.connections().total.store(50, Relaxed);
+    assert_eq!((own.children(), own.siblings()), (1, (0, 0)), "it is no sibling of itself");
+    let other = lend(&mut board, 1, 1);
+    other.connections().total.store(7, Relaxed);
+    assert_eq!((own.children(), own.siblings()), (2, (0, 0)), "it only starts");
+    other.ready();
+    assert_eq!(own.siblings(), (1, 7));
+    for (busy, want) in [(3, (1, 7)), (4, (0, 0)), (u32::MAX, (0, 0)), (0, (1, 7))] {
+        other.set_busy(busy);
+        assert_eq!(own.siblings(), want, "{busy} of its 4 workers are busy");
+    }
+    let strange = lend(&mut board, 2, 2);
+    strange.ready();
+    assert_eq!((own.children(), own.siblings()), (3, (1, 7)), "of another generation");
+    other.quiescing();
+    assert_eq!(own.siblings(), (0, 0), "it leaves");
+    board.take_back(SlotIndex(1), Ending::Clean, Moment(9_000_000));
+    assert_eq!((own.children(), own.siblings()), (2, (0, 0)));
+}
+
+#[test]
 fn the_dead_childs_requests_are_told_before_its_slot_is_taken_back() {
     let mut board = lived_in();
     let held = board.post_mortem(SlotIndex(0));

@@ -1,30 +1,16 @@
 //! `ostler size` on the command line.
 
-use super::{Board, ConfigFile, MpmWord, config_file};
+use super::{Board, BoardWords, ConfigFile, MpmWord};
 use crate::config::model::Mpm;
 use crate::config::read_size;
 use crate::size::budget::Asked;
 use crate::size::inquiry::Form;
 use clap::Args;
-use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(super) struct SizeWords {
-    /// Configuration file: the server to be measured, and to be sized
-    #[arg(short = 'f', value_name = "FILE")]
-    file: Option<PathBuf>,
-
-    /// ServerRoot, as for the daemon
-    #[arg(short = 'd', value_name = "SERVERROOT")]
-    server_root: Option<PathBuf>,
-
-    /// Define NAME for <IfDefine>, as for the daemon
-    #[arg(short = 'D', value_name = "NAME")]
-    define: Vec<String>,
-
-    /// Measure the server of this scoreboard file; no configuration is needed then
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["file", "server_root", "define", "private"])]
-    scoreboard: Option<PathBuf>,
+    #[command(flatten)]
+    board: BoardWords,
 
     /// Size for this process model, whatever the file says
     #[arg(long, value_name = "NAME", value_enum)]
@@ -47,7 +33,7 @@ pub(super) struct SizeWords {
     reload: bool,
 
     /// Measure a private server, even where a live one runs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "scoreboard")]
     private: bool,
 
     /// Everything, for programs
@@ -86,10 +72,10 @@ pub struct Sizing {
 impl SizeWords {
     pub(super) fn sizing(self) -> Sizing {
         let mpm = self.mpm.map(|word| word.0);
-        let board = match self.scoreboard {
-            Some(path) => Board::At(path),
+        let board = match self.board.board() {
             // The file is read for the MPM that is asked about: its sections, and its defaults.
-            None => Board::Of(ConfigFile { mpm, ..config_file(self.file, self.server_root, self.define) }),
+            Board::Of(file) => Board::Of(ConfigFile { mpm, ..file }),
+            at => at,
         };
         let form = match (self.json, self.print_config) {
             (true, _) => Form::Json,

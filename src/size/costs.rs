@@ -93,8 +93,7 @@ fn stretched(whole: u64, part: u64, had: u32, want: u32) -> u64 {
 }
 
 /// What the kernel keeps, in bytes: no process's figures have it, but it is memory all the same, and a control group is
-/// charged for it. Linux 6.18, x86-64. Measured by
-/// `cargo nextest run --run-ignored only -E 'test(what_the_kernel_keeps)'` on a machine that does nothing else.
+/// charged for it. Linux 6.18, x86-64. Measured by `scripts/bench --kernel` on a machine that does nothing else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Kernel {
     /// A process: its structures, its map, its table of descriptors.

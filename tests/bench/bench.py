@@ -19,6 +19,7 @@ import time
 import contestants
 import curves
 import instructions
+import kernel
 import machine
 import meters
 import report
@@ -240,6 +241,8 @@ def read_arguments():
     parser.add_argument("--curves", action="store_true",
                         help="CPU per request beside ever more connections, children, hosts, rules instead; how evenly "
                         "children share; whether memory is given back")
+    parser.add_argument("--kernel", action="store_true",
+                        help="bytes that the kernel keeps for a socket, a thread, a process instead")
     parser.add_argument("--times", action="store_true", help="nanoseconds of the hot path's parts instead")
     a = parser.parse_args()
     known = [row.name for row in ROWS]
@@ -265,10 +268,7 @@ def chosen(row, against):
 def measure(a):
     machine.find_servers()
     machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset"])
-    available = sorted(os.sched_getaffinity(0))
-    if len(available) < 2:
-        raise SystemExit("a second core is missing: client and origin would share the proxy's")
-    cores = [str(core) for core in available[:2]]
+    cores = machine.two_cores()
     tools = machine.build(["bench-origin", "bench-relay", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "rows": {}}
     rows = [row for row in ROWS if not a.only or row.name in a.only]
@@ -308,6 +308,8 @@ def main():
     if a.instructions or a.times:
         machine.find_servers()
         return instructions.times() if a.times else instructions.check(a.accept)
+    if a.kernel:
+        return kernel.main(a.ostler)
     if a.curves:
         if a.source:
             with open(a.source) as f:

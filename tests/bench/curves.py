@@ -198,10 +198,7 @@ def burst(tools, cores):
 def measure(a):
     machine.find_servers()
     machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset"])
-    available = sorted(os.sched_getaffinity(0))
-    if len(available) < 2:
-        raise SystemExit("a second core is missing: client and origin would share the proxy's")
-    cores = [str(core) for core in available[:2]]
+    cores = machine.two_cores()
     tools = machine.build(["bench-origin", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "curves": {}}
     for curve in CURVES:

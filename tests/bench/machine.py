@@ -40,13 +40,22 @@ def install(programs):
         raise SystemExit(f"still missing after apt-get install: {' '.join(still)}")
 
 
+def two_cores():
+    """A core for the proxy and one for client and origin, or ends with a sentence."""
+    available = sorted(os.sched_getaffinity(0))
+    if len(available) < 2:
+        raise SystemExit("a second core is missing: client and origin would share the proxy's")
+    return [str(core) for core in available[:2]]
+
+
 def build(examples, ostler=None):
     """Paths of the release builds of the daemon (unless one is given) and of these examples."""
     words = [] if ostler else ["--bin", "ostler"]
     for example in examples:
         words += ["--example", example]
     command = ["cargo", "build", "--release", "--locked", "--quiet"] + words
-    if subprocess.run(command, cwd=ROOT).returncode != 0:
+    # Without a word cargo would build everything.
+    if words and subprocess.run(command, cwd=ROOT).returncode != 0:
         raise SystemExit("the release build failed")
     command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
     found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)

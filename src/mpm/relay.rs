@@ -5,6 +5,7 @@
 
 use super::child::{Child, Gauge};
 use super::conn::{Conn, Scratch, Step, send_gather};
+use super::splice::Passing;
 use super::table::News;
 use super::upstream::{Link, Marks};
 use crate::clock::Moment;
@@ -50,6 +51,10 @@ pub struct Active {
     backend_told: bool,
     /// The client has been told that the backend has sent its last byte (tunnel).
     client_told: bool,
+    /// How the response's body goes down to the client.
+    pub(super) down: Passing,
+    /// How the request's body goes up to the backend.
+    pub(super) up: Passing,
 }
 
 /// A capture above this size is not carried over to the next exchange.
@@ -72,6 +77,8 @@ impl Active {
             backend_eof,
             backend_told,
             client_told,
+            down,
+            up,
         } = self;
         exchange.reset();
         if capture.capacity() > KEEP_CAPTURE {
@@ -82,6 +89,8 @@ impl Active {
         *started = Moment(0);
         (*started_wall, *bytes_in, *bytes_out) = (0, 0, 0);
         *marks = Marks::default();
+        *down = Passing::default();
+        *up = Passing::default();
         for flag in [head_due, excess, backend_eof, backend_told, client_told] {
             *flag = false;
         }
@@ -100,6 +109,7 @@ impl Active {
                 .link
                 .as_ref()
                 .is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
+            && self.up.pipe.is_none()
     }
 }
 
@@ -164,9 +174,13 @@ impl Conn {
         if let Err(error) = self.flush_client(now.tick()) {
             return self.client_failed(active, &error, child);
         }
+        if let Err(error) = self.drain_response(active, child, now) {
+            return self.client_failed(active, &error, child);
+        }
         if active.exchange.is_over() {
             self.part(active, child, now);
-            return if self.backlog.is_empty() { Flow::Done } else { Flow::Blocked };
+            let is_sent = self.backlog.is_empty() && active.down.pipe.is_none();
+            return if is_sent { Flow::Done } else { Flow::Blocked };
         }
         match &active.link {
             None => return self.obtain(active, child, scratch, now),
@@ -226,6 +240,15 @@ impl Conn {
         }
         if !link.backlog.is_empty() {
             return Flow::Blocked;
+        }
+        if let Err(error) = self.drain_request(active, child, now) {
+            return self.upstream_deaf(active, &error, child);
+        }
+        if active.up.pipe.is_some() {
+            return Flow::Blocked;
+        }
+        if let Some(flow) = self.splice_request(active, child, scratch, now, moved) {
+            return flow;
         }
         scratch.out.clear();
         if active.head_due {
@@ -293,7 +316,7 @@ impl Conn {
     }
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
-    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
+    pub(super) fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "sending to the backend: {}", cause(error); "module" => "proxy");
         if active.exchange.is_tunnel() {
             return Flow::Dead;
@@ -302,6 +325,7 @@ impl Conn {
             link.deaf = true;
             link.backlog.clear();
         }
+        active.up.pipe = None;
         self.ready |= News::UPSTREAM_READ | News::UPSTREAM_CLOSED;
         Flow::Moved
     }
@@ -315,8 +339,15 @@ impl Conn {
         now: Moment,
         moved: &mut usize,
     ) -> Flow {
-        if !self.backlog.is_empty() || active.backend_eof || !self.ready.has(News::UPSTREAM_READ) {
+        if !self.backlog.is_empty()
+            || active.down.pipe.is_some()
+            || active.backend_eof
+            || !self.ready.has(News::UPSTREAM_READ)
+        {
             return Flow::Blocked;
+        }
+        if let Some(flow) = self.splice_response(active, child, scratch, now, moved) {
+            return flow;
         }
         let Some(link) = active.link.as_mut() else { return Flow::Blocked };
         let have = link.rest.len();
@@ -407,7 +438,7 @@ impl Conn {
     }
 
     /// The backend has sent its last byte.
-    fn upstream_ended(
+    pub(super) fn upstream_ended(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -435,7 +466,7 @@ impl Conn {
     }
 
     /// The backend is gone before its response was whole. The one place where a request is sent a second time.
-    fn upstream_ended_early(
+    pub(super) fn upstream_ended_early(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -467,11 +498,14 @@ impl Conn {
             link.close(child.links());
             child.link_closed(id);
         }
+        active.up.pipe = None;
     }
 
     /// The exchange is over for the backend: its connection goes to the pool, if both sides agree that it may.
     fn part(&mut self, active: &mut Active, child: &Child, now: Moment) {
-        let keep = active.exchange.backend_may_be_kept() && !active.excess;
+        active.excess |=
+            self.ready.has(News::UPSTREAM_READ) && active.link.as_ref().is_some_and(|link| !link.is_quiet());
+        let keep = active.exchange.backend_may_be_kept() && !active.excess && active.up.pipe.is_none();
         match active.link.take() {
             Some(link)
                 if keep
@@ -511,7 +545,7 @@ impl Conn {
     }
 
     /// The client's request is not taken any further.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         active: &mut Active,
         refusal: &Refusal,
@@ -550,7 +584,7 @@ impl Conn {
         }
     }
 
-    fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
+    pub(super) fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "the client is gone: {}", cause(error); "module" => "core", "client" => %Client(self.peer));
         active.exchange.cut();
         Flow::Dead

@@ -594,3 +594,4 @@ impl Exchange {
 mod response;
 #[cfg(test)]
 mod tests;
+mod unseen;

@@ -274,6 +274,7 @@ impl Conn {
                         length = have + count;
                         active.bytes_in += length as u64;
                         *moved += count;
+                        active.up.read(count);
                         self.session.body_bytes(count);
                         self.session.client_moved(now.tick());
                     }
@@ -373,6 +374,7 @@ impl Conn {
             self.ready.0 &= !News::UPSTREAM_READ.0;
         }
         *moved += count;
+        active.down.read(count);
         if !link.responded {
             link.responded = true;
             active.marks.first_byte = now;

@@ -2,7 +2,7 @@
 //!
 //! A head, and what was read with it, goes the way of all bytes (`relay`). The rest of a body with a Content-Length,
 //! if it is long, is moved by splice(2) in pieces of at most a turn: back pressure, time-outs and counts are the same,
-//! and only the two copies are saved. The kernel, a socket or a want of pipes may say no at any point; the same bytes
+//! and only the two copies are saved. What comes in small pieces is read: two copies of little cost less than a pipe. The kernel, a socket or a want of pipes may say no at any point; the same bytes
 //! are copied then. Tunnels are not spliced: what goes through them is mostly small and comes both ways.
 
 use super::child::Child;
@@ -21,10 +21,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of a body that must still be to come when it begins to be spliced: measured, see
 /// tests/bench/large-bodies.md.
-const LARGE: u64 = 128 * 1024;
+const LARGE: u64 = 64 * 1024;
 
 /// The least that is asked for at once, however little of a turn is left.
 const PIECE: usize = 16 * 1024;
+
+/// A piece below this costs more by a pipe than by two copies: measured likewise. What comes behind it is read.
+const THIN: usize = 16 * 1024;
+
+/// A read of so much says that the body comes in bulk (again).
+const BULK: usize = 32 * 1024;
 
 /// How one direction of an exchange passes its body.
 #[derive(Debug, Default)]
@@ -39,8 +45,10 @@ enum Way {
     /// By its length.
     #[default]
     Open,
-    /// Has been spliced, and will be to the last byte.
+    /// Has been spliced, and will be to the last byte if it goes on like this.
     Spliced,
+    /// By copying, as long as it comes in small pieces.
+    Thin,
     /// By copying: the kernel has refused to splice.
     Copied,
 }
@@ -51,7 +59,19 @@ impl Passing {
         match self.way {
             Way::Open => unseen >= LARGE,
             Way::Spliced => unseen > 0,
-            Way::Copied => false,
+            Way::Thin | Way::Copied => false,
+        }
+    }
+
+    /// A piece of so many bytes has gone into a pipe.
+    fn spliced(&mut self, count: usize) {
+        self.way = if count < THIN { Way::Thin } else { Way::Spliced };
+    }
+
+    /// So many bytes have been read.
+    pub(super) fn read(&mut self, count: usize) {
+        if self.way == Way::Thin && count >= BULK {
+            self.way = Way::Spliced;
         }
     }
 
@@ -154,7 +174,7 @@ impl Conn {
                 return Some(self.upstream_ended_early(active, child, scratch, now));
             }
         };
-        active.down.way = Way::Spliced;
+        active.down.spliced(count);
         active.exchange.response_passed(count as u64);
         *moved += count;
         active.bytes_out += count as u64;
@@ -237,7 +257,7 @@ impl Conn {
                 return Some(self.client_failed(active, &error, child));
             }
         };
-        active.up.way = Way::Spliced;
+        active.up.spliced(count);
         active.exchange.request_passed(count as u64);
         *moved += count;
         active.bytes_in += count as u64;
@@ -293,9 +313,36 @@ mod tests {
             (Way::Open, LARGE, true),
             (Way::Spliced, 1, true),
             (Way::Spliced, 0, false),
+            (Way::Thin, u64::MAX, false),
             (Way::Copied, u64::MAX, false),
         ] {
             assert_eq!(Passing { way, pipe: None }.is_for(unseen), want, "{way:?} {unseen}");
+        }
+    }
+
+    #[test]
+    fn what_comes_in_small_pieces_is_read_until_it_comes_in_bulk() {
+        let after = |way, act: fn(&mut Passing, usize), count| {
+            let mut passing = Passing { way, pipe: None };
+            act(&mut passing, count);
+            passing.way
+        };
+        for (way, count, want) in [
+            (Way::Open, THIN, Way::Spliced),
+            (Way::Open, THIN - 1, Way::Thin),
+            (Way::Spliced, TURN, Way::Spliced),
+            (Way::Spliced, 1, Way::Thin),
+        ] {
+            assert_eq!(after(way, Passing::spliced, count), want, "{way:?}, {count} spliced");
+        }
+        for (way, count, want) in [
+            (Way::Open, TURN, Way::Open),
+            (Way::Thin, BULK - 1, Way::Thin),
+            (Way::Thin, BULK, Way::Spliced),
+            (Way::Copied, TURN, Way::Copied),
+            (Way::Spliced, 1, Way::Spliced),
+        ] {
+            assert_eq!(after(way, Passing::read, count), want, "{way:?}, {count} read");
         }
     }
 

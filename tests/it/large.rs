@@ -97,6 +97,39 @@ under_each_mpm! {
         writing.join().expect("no panic").expect("all is taken");
     }
 
+    fn they_may_come_in_small_pieces_for_a_while(mpm) {
+        let backend = Backend::with(|exchange| {
+            if exchange.request.target != "/pieces" {
+                return by_path(exchange);
+            }
+            let body = pattern(2_000_003, 8);
+            exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2000003\r\n\r\n")?;
+            for part in body.chunks(500_000) {
+                let (small, bulk) = part.split_at(part.len().min(100_000));
+                for piece in small.chunks(1_999) {
+                    exchange.raw(piece)?;
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                exchange.raw(bulk)?;
+            }
+            Ok(())
+        });
+        let daemon = one(mpm, &format!("ProxyPass / {}/", backend.url()));
+        let mut client = daemon.connect();
+        let answer = client.get("/pieces").expect("an answer");
+        assert!(answer.body == pattern(2_000_003, 8), "other bytes");
+        let body = pattern(1_000_003, 2);
+        client.send("POST /up HTTP/1.1\r\nHost: test\r\nContent-Length: 1000003\r\n\r\n");
+        let (small, bulk) = body.split_at(150_000);
+        for piece in small.chunks(1_999) {
+            client.send(piece);
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        client.send(bulk);
+        let echo = client.answer("POST").expect("an answer").echo();
+        assert_eq!(echo.body(), (body.len(), Hash::of(&body)));
+    }
+
     fn a_slow_reader_gets_all_of_it_and_keeps_nobody_waiting(mpm) {
         const SIZE: usize = 6_000_011;
         let backend = Backend::start();

@@ -82,7 +82,7 @@ class Stage:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        fault = meters.faults(self.row, heard)
+        fault = meters.faults(self.row, heard, server.length)
         if fault:
             raise Failed(fault)
         return heard
@@ -297,6 +297,11 @@ def measure(a):
     return results
 
 
+def exit_code(results):
+    """1 if a contestant failed a row."""
+    return int(any("fault" in told for row in results["rows"].values() for told in row["contestants"].values()))
+
+
 def main():
     a = read_arguments()
     # Whatever ends us, the servers end first.
@@ -331,9 +336,7 @@ def main():
     if a.svg:
         with open(a.svg, "w") as f:
             f.write(report.svg(results, ROWS))
-    faults = [told["fault"] for row in results["rows"].values() for told in row["contestants"].values()
-              if "fault" in told]
-    return 1 if faults else 0
+    return exit_code(results)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def load(row, server, seconds, cores):
     """CPU seconds and requests of a round of wrk."""
     before = meters.cpu(server.pid)
     heard = meters.told(meters.wrk(row, server.port, seconds, cores), seconds + 60)
-    fault = meters.faults(row, heard)
+    fault = meters.faults(row, heard, server.length)
     if fault:
         raise Failed(fault)
     return meters.cpu(server.pid) - before, heard["requests"]

@@ -228,8 +228,8 @@ def read_arguments():
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows only")
     parser.add_argument("--against", metavar="NAME,...", help="these contestants only, beside ostler; nginx must be "
                         "among them for ratios to nginx")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (5)")
-    parser.add_argument("--seconds", type=int, default=4, help="length of a round (4)")
+    parser.add_argument("--rounds", type=int, help="rounds of each row (5), or of each curve (7)")
+    parser.add_argument("--seconds", type=int, help="length of a round (4), or of a curve's (1)")
     parser.add_argument("--json", metavar="FILE", help="write all figures of all rounds")
     parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
@@ -253,6 +253,10 @@ def read_arguments():
     wrong = [name for name in (a.against or "").split(",") if name and name not in everybody]
     if wrong:
         parser.error(f"no contestant is called {wrong[0]}; there are {', '.join(sorted(everybody))}")
+    if a.rounds is None:
+        a.rounds = 7 if a.curves else 5
+    if a.seconds is None:
+        a.seconds = 1 if a.curves else 4
     if a.rounds < 1 or a.seconds < 1 or a.rounds > 100 or a.seconds > 600:
         parser.error("--rounds is 1 to 100, --seconds 1 to 600")
     return a

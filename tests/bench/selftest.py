@@ -230,11 +230,38 @@ class Sums(unittest.TestCase):
         self.assertTrue(all(line.startswith("  ") and len(line) <= report.WIDTH for line in lines))
         self.assertTrue(lines[0].startswith("  profile: some words and more some words"))
 
+    def test_a_curves_points_have_ratios_to_their_own_first_and_to_the_reference(self):
+        looks = [{"pss_kib": 1, "cpu_at_rest": 0.0}, {"pss_kib": 2, "cpu_at_rest": 0.0}]
+        ours = curves.points((1, 8), [[10.0, 20.0, 30.0], [20.0, 60.0, 30.0]], looks)
+        self.assertEqual([point["ratio"] for point in ours], [1.0, 2.0])
+        self.assertEqual([point["pss_kib"] for point in ours], [1, 2])
+        theirs = curves.points((1, 8), [[20.0, 40.0, 60.0], [20.0, 60.0, 20.0]], looks)
+        both = curves.beside(ours, theirs)
+        # Of each round, then the median: not the medians' ratio, which is 1.5 at the second point.
+        self.assertEqual([point["of_reference"] for point in both], [0.5, 1.0])
+        self.assertEqual([point["reference"]["ratio"] for point in both], [1.0, 1.0])
+        self.assertEqual(curves.beside(ours, None), ours)
+        results = {"machine": facts() | {"load_after": "-"}, "rounds": 3, "seconds": 1,
+                   "curves": {"children": {"what": "children", "reference": "nginx", "points": both},
+                              "rules": {"what": "rules", "reference": "", "points": ours}},
+                   "spread": {"offered_rps": 1, "busy": [1.0], "uneven_busy": 0.0, "requests": [1], "uneven_requests": 0.0},
+                   "burst": {"connections": 1, "pss_kib": [1, 2, 1], "ratio": 1.0}}
+        shown = [line.split() for line in curves.text(results).splitlines()]
+        for line in ("1 ostler 20.00 1.000 - 0.0000 1 0.500", "nginx 40.00 1.000 - 0.0000 1", "8 ostler 30.00 2.000 - 0.0000 2 1.000"):
+            self.assertIn(line.split(), shown)
+        drawn = curves.svg(results)
+        self.assertEqual(drawn.count("<circle"), 6)
+        self.assertIn("ours / nginx", drawn)
+
     def test_the_committed_results_can_be_shown(self):
         with open(os.path.join(HERE, "results.json")) as f:
             results = json.load(f)
         self.assertIn("budget: cpu of ostler / nginx: ", report.text(results, ROWS))
         self.assertTrue(report.svg(results, ROWS).startswith("<svg"))
+        with open(os.path.join(HERE, "curves.json")) as f:
+            results = json.load(f)
+        self.assertIn("connections: idle connections beside", curves.text(results))
+        self.assertTrue(curves.svg(results).startswith("<svg"))
 
 
 if __name__ == "__main__":

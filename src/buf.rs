@@ -97,6 +97,16 @@ impl Gather {
         }
     }
 
+    /// What is to be sent, if it is one piece: a whole exchange's head and body mostly are.
+    #[must_use]
+    pub fn single<'s>(&'s self, input: &'s [u8]) -> Option<&'s [u8]> {
+        match &self.pieces[..] {
+            [Piece::Owned(range)] => Some(&self.owned[range.clone()]),
+            [Piece::Input(range)] => Some(&input[range.clone()]),
+            _ => None,
+        }
+    }
+
     /// Fills `slices` with what is to be sent, `skip` bytes left out at the front. Returns how many it filled.
     pub fn slices<'s>(
         &'s self,
@@ -214,6 +224,20 @@ mod tests {
             gather.copy_from(input, skip, &mut rest);
             assert_eq!(rest.bytes(), &whole[skip..], "copy, skip {skip}");
         }
+        assert_eq!(gather.single(input), None);
+    }
+
+    #[test]
+    fn one_piece_is_known_as_such() {
+        let input = b"0123456789";
+        let mut gather = Gather::new();
+        assert_eq!(gather.single(input), None);
+        gather.push(b"head");
+        gather.push(b" body");
+        assert_eq!(gather.single(input), Some(&b"head body"[..]));
+        gather.clear();
+        gather.push_input(2..4);
+        assert_eq!(gather.single(input), Some(&b"23"[..]));
     }
 
     #[test]

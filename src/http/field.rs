@@ -4,6 +4,7 @@
 //! without allocating. Each field is classified once, by length and a comparison that ignores case.
 
 use super::error::Reason;
+use std::ops::Range;
 
 /// The fields that some part of the proxy must know by name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -265,6 +266,24 @@ impl<'b, 'h> Fields<'b, 'h> {
             kind: slot.kind,
             hop: slot.hop,
         })
+    }
+
+    /// The head that they are in.
+    #[must_use]
+    pub fn head(&self) -> &'b [u8] {
+        self.bytes
+    }
+
+    /// Where in the head `field`'s line is, CRLF included, if it is spelt as we would spell it: `name: value`.
+    #[must_use]
+    pub fn line_of(&self, field: &Field<'b>) -> Option<Range<usize>> {
+        let at = offset_in(self.bytes, field.name);
+        let colon = at + field.name.len();
+        let end = colon + 2 + field.value.len() + 2;
+        let is_plain = offset_in(self.bytes, field.value) == colon + 2
+            && self.bytes.get(colon..colon + 2)? == b": "
+            && self.bytes.get(end - 2..end)? == b"\r\n";
+        is_plain.then_some(at..end)
     }
 
     /// The value of the first field called `name`, in any case of letters.

@@ -20,9 +20,9 @@
 //! | `reply` | what do we say when we answer ourselves? |
 //! | `date` | what is the time in a Date field? |
 //!
-//! A request's way in: [`HeadScan::scan`] until it finds the end, [`RequestHead::parse`] on those bytes,
+//! A request's way in: [`RequestHead::find`] until it finds the end, [`RequestHead::of`] on those bytes,
 //! [`Body::for_request`] and [`Body::next`] until [`Piece::End`]. A response's way back is the same with
-//! [`ResponseHead::parse`] and [`Body::for_response`].
+//! [`ResponseHead::find`] and [`Body::for_response`].
 
 mod body;
 pub mod chunked;
@@ -43,7 +43,7 @@ pub use date::DateStamp;
 pub use error::{Fault, Reason, Side};
 pub use field::{Field, FieldKind, FieldSlots, Fields, MAX_TRAILERS, is_token, members, number};
 pub use framing::{RequestBody, ResponseBody};
-pub use request::{Expectation, Method, RequestHead, Version};
-pub use response::{Asked, ResponseHead};
+pub use request::{Expectation, FoundRequest, Method, RequestHead, Version};
+pub use response::{Asked, FoundResponse, ResponseHead};
 pub use scan::{HeadKind, HeadLimits, HeadScan, MAX_FIELDS, MAX_HEAD};
 pub use target::{TargetForm, is_authority, split_authority};

@@ -5,10 +5,10 @@
 
 use super::diagnose;
 use super::error::{Fault, Reason};
-use super::field::{FieldKind, FieldSlots, Fields, members, number};
+use super::field::{FieldKind, FieldSlots, Fields, is_token, members, number};
 use super::framing::{Framing, RequestBody};
 use super::options::Options;
-use super::scan::{HeadLimits, MAX_EMPTY_LINES};
+use super::scan::{HeadKind, HeadLimits, HeadScan, MAX_EMPTY_LINES};
 use super::target::{self, TargetForm};
 use std::mem::MaybeUninit;
 
@@ -141,7 +141,46 @@ impl<'b, 'h> RequestHead<'b, 'h> {
     /// # Errors
     /// Whatever RFC 9112 forbids, with the status it earns.
     pub fn parse(head: &'b [u8], slots: &'h mut FieldSlots, limits: &HeadLimits) -> Result<Self, Fault> {
-        Self::read(head, slots, limits).map_err(Fault::request)
+        outline(head, slots, limits)
+            .and_then(|outline| Self::read(head, outline, slots))
+            .map_err(Fault::request)
+    }
+
+    /// Looks for the end of the head at the beginning of `bytes`, as [`HeadScan::scan`] does. One that comes whole, is
+    /// small and has nothing odd about it, as most are, is taken apart on the way: half the work. Its fields are then in
+    /// `slots`, which [`RequestHead::of`] wants as they are.
+    ///
+    /// # Errors
+    /// As with [`HeadScan::scan`].
+    pub fn find(
+        scan: &mut HeadScan,
+        bytes: &[u8],
+        slots: &mut FieldSlots,
+        limits: &HeadLimits,
+    ) -> Result<Option<FoundRequest>, Fault> {
+        if scan.is_new()
+            && let Some(outline) = Outline::of_usual(bytes, slots, limits)
+        {
+            return Ok(Some(FoundRequest { end: outline.end, outline: Some(outline) }));
+        }
+        let end = scan.scan(bytes, limits, HeadKind::Request)?;
+        Ok(end.map(|end| FoundRequest { end, outline: None }))
+    }
+
+    /// Parses what was found: `head` is the bytes up to its end.
+    ///
+    /// # Errors
+    /// As [`RequestHead::parse`].
+    pub fn of(
+        head: &'b [u8],
+        found: FoundRequest,
+        slots: &'h mut FieldSlots,
+        limits: &HeadLimits,
+    ) -> Result<Self, Fault> {
+        match found.outline {
+            Some(outline) => Self::read(head, outline, slots).map_err(Fault::request),
+            None => Self::parse(head, slots, limits),
+        }
     }
 
     /// The value of the first field called `name`, in any case of letters.
@@ -159,19 +198,14 @@ impl<'b, 'h> RequestHead<'b, 'h> {
         }
     }
 
-    fn read(head: &'b [u8], slots: &'h mut FieldSlots, limits: &HeadLimits) -> Result<Self, Reason> {
-        let mut room = [const { MaybeUninit::uninit() }; ROOM];
-        let start = match start(head, &mut room[..ROOM.min(limits.fields)], slots) {
-            Err(Reason::TooManyFields) if limits.fields > ROOM => {
-                let mut room = vec![MaybeUninit::uninit(); limits.fields.min(head.len() / 4)];
-                start(head, &mut room, slots)?
-            }
-            other => other?,
-        };
-        let version = Version::of_minor(start.minor);
+    fn read(head: &'b [u8], outline: Outline, slots: &'h mut FieldSlots) -> Result<Self, Reason> {
+        let line = &head[outline.line_at..outline.line_end];
+        let method = std::str::from_utf8(&line[..outline.method_length]).map_err(|_| Reason::Method)?;
+        let asked = &line[method.len() + 1..line.len() - " HTTP/1.1".len()];
+        let version = Version::of_minor(outline.minor);
         let is_http_11 = version == Version::Http11;
-        let kind = Method::of(start.method);
-        let target = target::read(start.target, kind)?;
+        let kind = Method::of(method);
+        let target = target::read(asked, kind)?;
 
         let mut framing = Framing::default();
         let mut host = None;
@@ -229,10 +263,10 @@ impl<'b, 'h> RequestHead<'b, 'h> {
             && (expectation == Expectation::Other
                 || !matches!(body, RequestBody::Empty | RequestBody::Length(0)));
         Ok(Self {
-            line: start.line,
-            method: start.method,
+            line,
+            method,
             kind,
-            target: start.target,
+            target: asked,
             form: target.form,
             path: target.path,
             query: target.query,
@@ -249,20 +283,46 @@ impl<'b, 'h> RequestHead<'b, 'h> {
     }
 }
 
-/// A request line taken apart.
-struct Start<'b> {
-    line: &'b [u8],
-    method: &'b str,
-    target: &'b [u8],
-    minor: u8,
+/// A head that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundRequest {
+    /// How many bytes it has, empty lines before it included.
+    pub end: usize,
+    outline: Option<Outline>,
 }
 
-/// Parses `head` into its request line and `slots`.
-fn start<'b>(
-    head: &'b [u8],
-    room: &mut [MaybeUninit<httparse::Header<'b>>],
-    slots: &mut FieldSlots,
-) -> Result<Start<'b>, Reason> {
+/// Where the lines of a request head are: the request line here, the fields in the [`FieldSlots`] that were lent for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Outline {
+    line_at: usize,
+    line_end: usize,
+    method_length: usize,
+    minor: u8,
+    end: usize,
+}
+
+impl Outline {
+    /// Of the head at the beginning of `bytes`, if it is all there, small, and as heads mostly are.
+    fn of_usual(bytes: &[u8], slots: &mut FieldSlots, limits: &HeadLimits) -> Option<Self> {
+        // The parser passes over empty lines.
+        if !bytes.first().is_some_and(|byte| is_token(*byte)) {
+            return None;
+        }
+        let mut room = [const { MaybeUninit::uninit() }; ROOM];
+        let outline = walk(bytes, 0, &mut room[..ROOM.min(limits.fields)], slots).ok()?;
+        (outline.minor == 1 && outline.end <= limits.small()).then_some(outline)
+    }
+}
+
+/// Why there is no outline.
+pub(super) enum Stop {
+    Partial,
+    Parser(httparse::Error),
+    Reason(Reason),
+}
+
+/// The outline of `head`, which is one and no more.
+fn outline(head: &[u8], slots: &mut FieldSlots, limits: &HeadLimits) -> Result<Outline, Reason> {
     // The parser skips any number of empty lines and takes LF for their end; we do neither.
     let mut at = 0;
     while head[at..].starts_with(b"\r\n") {
@@ -271,28 +331,50 @@ fn start<'b>(
     if at > 2 * MAX_EMPTY_LINES {
         return Err(Reason::EmptyLines);
     }
-    let mut raw = httparse::Request::new(&mut []);
-    match raw.parse_with_uninit_headers(head, room) {
-        Ok(httparse::Status::Complete(end)) if end == head.len() => {}
-        Ok(_) => return Err(Reason::Incomplete),
-        Err(error) => return Err(diagnose::request(head, error)),
+    let mut room = [const { MaybeUninit::uninit() }; ROOM];
+    let found = match walk(head, at, &mut room[..ROOM.min(limits.fields)], slots) {
+        Err(Stop::Parser(httparse::Error::TooManyHeaders)) if limits.fields > ROOM => {
+            let mut room = vec![MaybeUninit::uninit(); limits.fields.min(head.len() / 4)];
+            walk(head, at, &mut room, slots)
+        }
+        other => other,
+    };
+    match found {
+        Ok(outline) if outline.end == head.len() => Ok(outline),
+        Ok(_) | Err(Stop::Partial) => Err(Reason::Incomplete),
+        Err(Stop::Parser(error)) => Err(diagnose::request(head, error)),
+        Err(Stop::Reason(reason)) => Err(reason),
     }
+}
+
+/// Lets the parser go through the head at the beginning of `bytes`, whose request line is at `at`, and fills `slots`.
+fn walk<'b>(
+    bytes: &'b [u8],
+    at: usize,
+    room: &mut [MaybeUninit<httparse::Header<'b>>],
+    slots: &mut FieldSlots,
+) -> Result<Outline, Stop> {
+    let mut raw = httparse::Request::new(&mut []);
+    let end = match raw.parse_with_uninit_headers(bytes, room) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Err(Stop::Partial),
+        Err(error) => return Err(Stop::Parser(error)),
+    };
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
-        return Err(Reason::Incomplete);
+        return Err(Stop::Partial);
     };
     // `method SP target SP HTTP/1.x CRLF`, with exactly one space each, is all that the parser takes.
-    let end = at + method.len() + 1 + target.len() + 1 + "HTTP/1.1".len();
-    if head.get(end..end + 2) != Some(b"\r\n") {
-        return Err(Reason::BareLf);
+    let line_end = at + method.len() + 1 + target.len() + 1 + "HTTP/1.1".len();
+    if bytes.get(line_end..line_end + 2) != Some(b"\r\n") {
+        return Err(Stop::Reason(Reason::BareLf));
     }
-    slots.fill(head, raw.headers)?;
-    Ok(Start { line: &head[at..end], method, target: target.as_bytes(), minor })
+    slots.fill(&bytes[..end], raw.headers).map_err(Stop::Reason)?;
+    Ok(Outline { line_at: at, line_end, method_length: method.len(), minor, end })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadKind, HeadScan};
     use proptest::prelude::*;
 
     const LIMITS: HeadLimits = HeadLimits { line: 8190, fields: 100, field_size: 8190, total: 60_000 };
@@ -306,6 +388,29 @@ mod tests {
     fn with_fields(lines: &str) -> Result<(), Reason> {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         parse(head.as_bytes(), &mut FieldSlots::new()).map(|_| ()).map_err(|fault| fault.reason)
+    }
+
+    #[test]
+    fn the_short_way_is_for_heads_that_are_whole_small_and_usual() {
+        let limits = HeadLimits { line: 60, fields: 2, field_size: 60, total: 1000 };
+        let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(40));
+        for (bytes, want) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", Some(27)),
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /", Some(27)),
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r", None),
+            ("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", None),
+            ("GET / HTTP/1.0\r\nHost: h\r\n\r\n", None),
+            ("GET / HTTP/1.1\nHost: h\r\n\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: h\n\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: h\r\n\n\r\n\r\n", None),
+            ("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: h\rx\r\n\r\n", None),
+            ("GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n\r\n", None),
+            (long.as_str(), None),
+        ] {
+            let found = Outline::of_usual(bytes.as_bytes(), &mut FieldSlots::new(), &limits);
+            assert_eq!(found.map(|outline| outline.end), want, "{bytes:?}");
+        }
     }
 
     #[test]
@@ -416,7 +521,7 @@ mod tests {
             ("X-Test: a\rb\r\n", Err(Reason::BareCr)),
             ("X-Test: a\nX-B: b\r\n", Err(Reason::BareLf)),
             ("X-Test: a\n", Err(Reason::BareLf)),
-            ("\n", Err(Reason::Incomplete)),
+            ("\n", Err(Reason::BareLf)),
             ("\r\nX-Behind: the head\r\n", Err(Reason::Incomplete)),
         ] {
             assert_eq!(with_fields(lines), want, "{lines:?}");
@@ -663,6 +768,19 @@ mod tests {
                 Ok(None)
             };
             prop_assert_eq!(outcome(0), outcome(cut % (head.len() + 1)));
+            // The short way leads to the same, with whatever comes behind the head.
+            for behind in ["", "\r\n", "x", "GET / HTTP/1.1\r\n\r\n"] {
+                let bytes = [&head[..], behind.as_bytes()].concat();
+                let mut slots = FieldSlots::new();
+                let found = RequestHead::find(&mut HeadScan::new(), &bytes, &mut slots, &LIMITS);
+                let end = HeadScan::new().scan(&bytes, &LIMITS, HeadKind::Request);
+                prop_assert_eq!(found.map(|found| found.map(|found| found.end)), end);
+                if let Ok(Some(found)) = found {
+                    let bytes = &bytes[..found.end];
+                    let short = format!("{:?}", RequestHead::of(bytes, found, &mut slots, &LIMITS));
+                    prop_assert_eq!(short, format!("{:?}", parse(bytes, &mut FieldSlots::new())));
+                }
+            }
         }
 
         #[test]

@@ -8,8 +8,8 @@ use super::error::{Fault, Reason};
 use super::field::{FieldKind, FieldSlots, Fields, members, number};
 use super::framing::{Framing, ResponseBody};
 use super::options::Options;
-use super::request::{Method, ROOM, Version};
-use super::scan::HeadLimits;
+use super::request::{Method, ROOM, Stop, Version};
+use super::scan::{HeadKind, HeadLimits, HeadScan};
 use std::mem::MaybeUninit;
 
 /// What a response answers, as far as its meaning depends on it.
@@ -56,7 +56,47 @@ impl<'b, 'h> ResponseHead<'b, 'h> {
         limits: &HeadLimits,
         asked: Asked,
     ) -> Result<Self, Fault> {
-        Self::read(head, slots, limits, asked).map_err(Fault::response)
+        outline(head, slots, limits)
+            .and_then(|outline| Self::read(head, outline, slots, asked))
+            .map_err(Fault::response)
+    }
+
+    /// Looks for the end of the head at the beginning of `bytes`, as [`HeadScan::scan`] does. One that comes whole, is
+    /// small and has nothing odd about it, as most are, is taken apart on the way: half the work. Its fields are then in
+    /// `slots`, which [`ResponseHead::of`] wants as they are.
+    ///
+    /// # Errors
+    /// As with [`HeadScan::scan`].
+    pub fn find(
+        scan: &mut HeadScan,
+        bytes: &[u8],
+        slots: &mut FieldSlots,
+        limits: &HeadLimits,
+    ) -> Result<Option<FoundResponse>, Fault> {
+        if scan.is_new()
+            && let Some(outline) = Outline::of_usual(bytes, slots, limits)
+        {
+            return Ok(Some(FoundResponse { end: outline.end, outline: Some(outline) }));
+        }
+        let end = scan.scan(bytes, limits, HeadKind::Response)?;
+        Ok(end.map(|end| FoundResponse { end, outline: None }))
+    }
+
+    /// Parses what was found: `head` is the bytes up to its end.
+    ///
+    /// # Errors
+    /// As [`ResponseHead::parse`].
+    pub fn of(
+        head: &'b [u8],
+        found: FoundResponse,
+        slots: &'h mut FieldSlots,
+        limits: &HeadLimits,
+        asked: Asked,
+    ) -> Result<Self, Fault> {
+        match found.outline {
+            Some(outline) => Self::read(head, outline, slots, asked).map_err(Fault::response),
+            None => Self::parse(head, slots, limits, asked),
+        }
     }
 
     /// The value of the first field called `name`, in any case of letters.
@@ -83,21 +123,17 @@ impl<'b, 'h> ResponseHead<'b, 'h> {
 
     fn read(
         head: &'b [u8],
+        outline: Outline,
         slots: &'h mut FieldSlots,
-        limits: &HeadLimits,
         asked: Asked,
     ) -> Result<Self, Reason> {
-        let mut room = [const { MaybeUninit::uninit() }; ROOM];
-        let start = match start(head, &mut room[..ROOM.min(limits.fields)], slots) {
-            Err(Reason::TooManyFields) if limits.fields > ROOM => {
-                let mut room = vec![MaybeUninit::uninit(); limits.fields.min(head.len() / 4)];
-                start(head, &mut room, slots)?
-            }
-            other => other?,
-        };
-        let version = Version::of_minor(start.minor);
+        let version = Version::of_minor(outline.minor);
         let is_http_11 = version == Version::Http11;
-        let status = start.status;
+        let status = outline.status;
+        // `HTTP/1.1 200`, then nothing or a space and the reason, which the parser has found free of control
+        // characters but drops if it is not ASCII.
+        let end = memchr::memchr(b'\r', head).ok_or(Reason::BareLf)?;
+        let reason = head.get("HTTP/1.1 200 ".len()..end).unwrap_or(b"");
         if !(100..=599).contains(&status) {
             return Err(Reason::StatusCode);
         }
@@ -133,7 +169,7 @@ impl<'b, 'h> ResponseHead<'b, 'h> {
         Ok(Self {
             version,
             status,
-            reason: start.reason,
+            reason,
             fields: slots.view(head),
             body,
             length: framing.length,
@@ -146,38 +182,76 @@ impl<'b, 'h> ResponseHead<'b, 'h> {
     }
 }
 
-/// A status line taken apart.
-struct Start<'b> {
-    minor: u8,
-    status: u16,
-    reason: &'b [u8],
+/// A head that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundResponse {
+    /// How many bytes it has, empty lines before it included.
+    pub end: usize,
+    outline: Option<Outline>,
 }
 
-/// Parses `head` into its status line and `slots`.
-fn start<'b>(
-    head: &'b [u8],
-    room: &mut [MaybeUninit<httparse::Header<'b>>],
-    slots: &mut FieldSlots,
-) -> Result<Start<'b>, Reason> {
+/// Where the lines of a response head are: what the status line says here, the fields in the [`FieldSlots`] that were
+/// lent for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Outline {
+    minor: u8,
+    status: u16,
+    end: usize,
+}
+
+impl Outline {
+    /// Of the head at the beginning of `bytes`, if it is all there, small, and as heads mostly are.
+    fn of_usual(bytes: &[u8], slots: &mut FieldSlots, limits: &HeadLimits) -> Option<Self> {
+        // The parser passes over empty lines.
+        if bytes.first() != Some(&b'H') {
+            return None;
+        }
+        let mut room = [const { MaybeUninit::uninit() }; ROOM];
+        let outline = walk(bytes, &mut room[..ROOM.min(limits.fields)], slots).ok()?;
+        (outline.end <= limits.small()).then_some(outline)
+    }
+}
+
+/// The outline of `head`, which is one and no more.
+fn outline(head: &[u8], slots: &mut FieldSlots, limits: &HeadLimits) -> Result<Outline, Reason> {
     // The parser skips empty lines before the status line, which is a leniency for requests only.
     if !head.starts_with(b"HTTP/") {
         return Err(Reason::NotHttp);
     }
-    let mut raw = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, head, room) {
-        Ok(httparse::Status::Complete(end)) if end == head.len() => {}
-        Ok(_) => return Err(Reason::Incomplete),
-        Err(error) => return Err(diagnose::response(head, error)),
-    }
-    let (Some(minor), Some(status)) = (raw.version, raw.code) else {
-        return Err(Reason::Incomplete);
+    let mut room = [const { MaybeUninit::uninit() }; ROOM];
+    let found = match walk(head, &mut room[..ROOM.min(limits.fields)], slots) {
+        Err(Stop::Parser(httparse::Error::TooManyHeaders)) if limits.fields > ROOM => {
+            let mut room = vec![MaybeUninit::uninit(); limits.fields.min(head.len() / 4)];
+            walk(head, &mut room, slots)
+        }
+        other => other,
     };
-    slots.fill(head, raw.headers)?;
-    // `HTTP/1.1 200`, then nothing or a space and the reason, which the parser has found free of control
-    // characters but drops if it is not ASCII. Before the first field `fill` has seen a CRLF.
-    let end = memchr::memchr(b'\r', head).ok_or(Reason::BareLf)?;
-    let reason = head.get("HTTP/1.1 200 ".len()..end).unwrap_or(b"");
-    Ok(Start { minor, status, reason })
+    match found {
+        Ok(outline) if outline.end == head.len() => Ok(outline),
+        Ok(_) | Err(Stop::Partial) => Err(Reason::Incomplete),
+        Err(Stop::Parser(error)) => Err(diagnose::response(head, error)),
+        Err(Stop::Reason(reason)) => Err(reason),
+    }
+}
+
+/// Lets the parser go through the head at the beginning of `bytes`, and fills `slots`.
+fn walk<'b>(
+    bytes: &'b [u8],
+    room: &mut [MaybeUninit<httparse::Header<'b>>],
+    slots: &mut FieldSlots,
+) -> Result<Outline, Stop> {
+    let mut raw = httparse::Response::new(&mut []);
+    let end =
+        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, bytes, room) {
+            Ok(httparse::Status::Complete(end)) => end,
+            Ok(httparse::Status::Partial) => return Err(Stop::Partial),
+            Err(error) => return Err(Stop::Parser(error)),
+        };
+    let (Some(minor), Some(status)) = (raw.version, raw.code) else {
+        return Err(Stop::Partial);
+    };
+    slots.fill(&bytes[..end], raw.headers).map_err(Stop::Reason)?;
+    Ok(Outline { minor, status, end })
 }
 
 #[cfg(test)]
@@ -357,6 +431,36 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_leads_to_the_same(
+            edits in prop::collection::vec(
+                (
+                    any::<usize>(),
+                    0..4usize,
+                    prop::sample::select(vec!["", "\r", "\n", "\r\n", " ", ":", "\0", "HTTP/1.0", "204", "\u{e9}", "\r\n\r\n"]),
+                ),
+                0..4,
+            ),
+        ) {
+            let mut bytes = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 3\r\nX-A: 1\r\n\r\nabc".to_vec();
+            for (at, drop, text) in edits {
+                let at = at % bytes.len();
+                let end = (at + drop).min(bytes.len());
+                bytes.splice(at..end, text.bytes());
+            }
+            let (limits, mut slots) = (HeadLimits::RESPONSE, FieldSlots::new());
+            let found = ResponseHead::find(&mut HeadScan::new(), &bytes, &mut slots, &limits);
+            let end = HeadScan::new().scan(&bytes, &limits, HeadKind::Response);
+            prop_assert_eq!(found.map(|found| found.map(|found| found.end)), end);
+            if let Ok(Some(found)) = found {
+                let bytes = &bytes[..found.end];
+                let short = format!("{:?}", ResponseHead::of(bytes, found, &mut slots, &limits, GET));
+                let mut slots = FieldSlots::new();
+                let long = ResponseHead::parse(bytes, &mut slots, &limits, GET);
+                prop_assert_eq!(short, format!("{long:?}"));
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(
             start in prop::sample::select(vec!["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 ", "HTTP/1.1 200"]),

@@ -32,6 +32,11 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
+    /// A head of up to so many bytes has no line that is too long.
+    pub(super) fn small(&self) -> usize {
+        self.line.min(self.field_size).min(self.total)
+    }
+
     /// For heads from backends.
     pub const RESPONSE: Self = Self { line: 8190, fields: 256, field_size: 32 * 1024, total: MAX_HEAD };
 
@@ -84,6 +89,12 @@ impl HeadScan {
         *self = Self::default();
     }
 
+    /// Whether nothing of its head has been looked at.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether a byte of the start line has been seen, and not only empty lines before it: if not, a client
     /// that closes or stays silent has not begun a request.
     #[must_use]
@@ -117,11 +128,6 @@ impl HeadScan {
         limits: &HeadLimits,
         kind: HeadKind,
     ) -> Result<Option<usize>, Reason> {
-        if self.looked == 0
-            && let Some(end) = whole(bytes, limits, kind)
-        {
-            return Ok(Some(end));
-        }
         if kind == HeadKind::Trailers {
             self.started = true;
         }
@@ -200,42 +206,6 @@ impl HeadScan {
             Reason::FieldTooLarge
         }
     }
-}
-
-/// The end of a head that came in one piece and is as it should be: what mostly happens, with half the work.
-/// Where anything is missing or odd, it says nothing, and `look` goes through the bytes in order.
-fn whole(bytes: &[u8], limits: &HeadLimits, kind: HeadKind) -> Option<usize> {
-    let mut ends = memchr::memchr_iter(b'\n', bytes);
-    let start_line = ends.next()?;
-    if start_line.saturating_sub(1) > limits.line {
-        return None;
-    }
-    let is_ours = match kind {
-        HeadKind::Request => is_token(bytes[0]) && bytes[..start_line].ends_with(b" HTTP/1.1\r"),
-        HeadKind::Response => bytes.starts_with(STATUS_LINE) && bytes[start_line - 1] == b'\r',
-        HeadKind::Trailers => false,
-    };
-    if !is_ours {
-        return None;
-    }
-    let mut line_at = start_line + 1;
-    let mut lines = 1;
-    for at in ends {
-        // Every LF has a CR before it, and as many CRs as LFs leave none that stands alone.
-        if bytes[at - 1] != b'\r' || at - 1 - line_at > limits.field_size {
-            return None;
-        }
-        lines += 1;
-        if at == line_at + 1 {
-            let end = at + 1;
-            let is_sound = end <= limits.total
-                && lines - 2 <= limits.fields
-                && memchr::memchr_iter(b'\r', &bytes[..end]).count() == lines;
-            return is_sound.then_some(end);
-        }
-        line_at = at + 1;
-    }
-    None
 }
 
 /// Refuses what cannot be the beginning of a head; `line_at` is where the current line begins.

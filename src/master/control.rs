@@ -275,7 +275,7 @@ pub fn master(path: &Path) -> io::Result<Option<ChildPid>> {
         if !named.is_some_and(process::is_alive) {
             return Ok(None);
         }
-        let _ = poll::wait(&[], Some(GLANCE), &mut []);
+        let _ = poll::wait::<Wish<'_>>(&[], Some(GLANCE), &mut []);
     }
     Ok(None)
 }

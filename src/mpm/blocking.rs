@@ -46,16 +46,15 @@ fn rounds(
     let mut news = News::NONE;
     loop {
         let now = child.read_clock();
-        match conn.run(news, child, scratch, now) {
+        let deadline = match conn.run(news, child, scratch, now) {
             Turn::Over => return true,
             Turn::Again => {
                 news = News::NONE;
                 continue;
             }
             // Threads that serve one connection to its end hand none over.
-            Turn::Wait | Turn::HandOver => {}
-        }
-        let (deadline, _) = conn.deadline(child);
+            Turn::Wait(deadline) | Turn::HandOver(deadline) => deadline,
+        };
         // Whoever waits here is not stuck: the steward looks.
         child.waiting_threads.fetch_add(1, Ordering::Relaxed);
         let waited = wait(conn, interrupt.descriptor(), bell, deadline, now.tick());
@@ -86,13 +85,9 @@ fn wait(
 ) -> std::io::Result<(News, bool)> {
     let (client, upstream) = conn.wishes();
     let listen = |fd| Wish { fd, read: true, write: false };
-    // A descriptor that nothing is wished of stands in for one that is not there: the bell is nearly always that.
-    let wishes = [
-        client,
-        upstream.unwrap_or(Wish { fd: bell.as_fd(), read: false, write: false }),
-        interrupt.map_or(Wish { fd: bell.as_fd(), read: false, write: false }, listen),
-        listen(bell.as_fd()),
-    ];
+    // The bell tells of a place at a backend, and each descriptor costs.
+    let bell_wish = conn.waits_for_place().then(|| listen(bell.as_fd()));
+    let wishes = [Some(client), upstream, interrupt.map(listen), bell_wish];
     let mut seen = [Seen::default(); 4];
     poll::wait(&wishes, patience(deadline, now), &mut seen)?;
     let mut news = News::NONE;
@@ -107,13 +102,11 @@ fn wait(
         // Not wished for, so this is a hang-up or an error: the client is gone.
         news |= News::CLIENT_BROKEN;
     }
-    if upstream.is_some() {
-        if of_upstream.readable {
-            news |= News::UPSTREAM_READ;
-        }
-        if of_upstream.writable {
-            news |= News::UPSTREAM_WRITE;
-        }
+    if of_upstream.readable {
+        news |= News::UPSTREAM_READ;
+    }
+    if of_upstream.writable {
+        news |= News::UPSTREAM_WRITE;
     }
     if of_bell.readable && bell.clear() {
         news |= News::LINK;
@@ -121,5 +114,5 @@ fn wait(
     if news == News::NONE {
         news = News::TIMER;
     }
-    Ok((news, interrupt.is_some() && of_interrupt.readable))
+    Ok((news, of_interrupt.readable))
 }

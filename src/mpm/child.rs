@@ -405,6 +405,7 @@ impl Child {
     }
 
     /// Answers a request of our own pages.
+    #[cold]
     pub(super) fn handle(
         &self,
         handler: Handler,

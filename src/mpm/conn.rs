@@ -83,14 +83,15 @@ impl Default for Scratch {
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Turn {
-    /// Nothing more can be done until news come, or until the deadline.
-    Wait,
+    /// Nothing more can be done until news come, or until then.
+    Wait(Tick),
     /// There is more to do, but others are waiting.
     Again,
     /// The connection is over.
     Over,
     /// It is between two requests, and better off with another child.
-    HandOver,
+    /// If nobody takes it, it waits until then.
+    HandOver(Tick),
 }
 
 /// What a step did.
@@ -222,11 +223,11 @@ impl Conn {
                 Step::Moved => {}
                 Step::Blocked => {
                     if self.is_between_requests() && child.hands_over(news) {
-                        return Turn::HandOver;
+                        return Turn::HandOver(self.deadline(child).0);
                     }
                     let (deadline, expiry) = self.deadline(child);
                     if deadline > now.tick() {
-                        return Turn::Wait;
+                        return Turn::Wait(deadline);
                     }
                     if expiry == Expiry::Idle && !watched {
                         // No connection is closed as idle without a last look for bytes.
@@ -321,7 +322,14 @@ impl Conn {
         (client, upstream)
     }
 
+    /// Whether it stands in the line for a place at its backend.
+    #[must_use]
+    pub fn waits_for_place(&self) -> bool {
+        self.session.phase() == Phase::Place
+    }
+
     /// Whether the client is gone for good; then nothing that is under way has a reader.
+    #[cold]
     fn client_is_broken(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) -> bool {
         match self.session.phase() {
             // What it sent before may still be read; the read tells.
@@ -421,6 +429,7 @@ impl Conn {
     }
 
     /// A deadline has passed.
+    #[cold]
     fn expire(&mut self, expiry: Expiry, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
         match expiry {
             Expiry::Idle | Expiry::Linger => Step::Over,
@@ -445,6 +454,7 @@ impl Conn {
     }
 
     /// After the last response: reads and throws away until the client has closed, or its time is over.
+    #[inline(never)]
     fn linger_on(&mut self, scratch: &mut Scratch, now: Moment, moved: &mut usize) -> Step {
         self.drop_rest();
         if self.session.has_lingered(now.tick()) {
@@ -465,6 +475,7 @@ impl Conn {
     }
 
     /// All has been said: gives the client time to read it, then closes.
+    #[inline(never)]
     pub(super) fn begin_linger(&mut self, child: &Child, now: Moment) -> Step {
         if self.eof || socket::shutdown_write(self.client.as_fd()).is_err() {
             return Step::Over;
@@ -501,17 +512,19 @@ const _: () =
 
 /// Sends as much of `out` as the socket takes. A full socket is not an error: it took less.
 pub(super) fn send_gather(fd: BorrowedFd<'_>, input: &[u8], out: &Gather) -> io::Result<usize> {
+    if let Some(bytes) = out.single(input) {
+        return match socket::send(fd, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            outcome => outcome,
+        };
+    }
     let total = out.len();
     let mut sent = 0;
     while sent < total {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = out.slices(input, sent, &mut slices);
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        let outcome = match &slices[..count] {
-            [single] => socket::send(fd, single),
-            several => socket::write_vectored(fd, several),
-        };
-        match outcome {
+        match socket::write_vectored(fd, &slices[..count]) {
             Ok(taken) => {
                 sent += taken;
                 if taken < offered {

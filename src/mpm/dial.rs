@@ -85,6 +85,7 @@ impl Conn {
     }
 
     /// Opens a connection to the backend's address number `address`; the right to do so has been leased.
+    #[inline(never)]
     fn dial(
         &mut self,
         active: &mut Active,
@@ -118,6 +119,7 @@ impl Conn {
         }
     }
 
+    #[inline(never)]
     pub(super) fn await_connect(
         &mut self,
         active: &mut Active,
@@ -154,6 +156,7 @@ impl Conn {
         }
     }
 
+    #[cold]
     #[allow(clippy::too_many_arguments)]
     fn connect_failed(
         &mut self,
@@ -204,6 +207,7 @@ impl Conn {
     }
 
     /// The backend's address is silent: the next one is tried, if there is one.
+    #[cold]
     pub(super) fn connect_timed_out(
         &mut self,
         active: &mut Active,

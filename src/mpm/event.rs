@@ -274,6 +274,7 @@ pub(super) fn listen_no_more(child: &Child, event: &Event, now: Moment, ready: &
 }
 
 /// A sibling that had been woken for connections may have died: takes all that wait, as far as there is room.
+#[cold]
 fn accept_what_waits(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     for place in 0..child.doors.count() {
         while !child.is_crowded() && accept(child, event, place, now, ready) {}
@@ -288,6 +289,7 @@ pub(super) fn accept_handed(child: &Child, event: &Event, now: Moment, ready: &m
 
 /// The child is leaving: takes what waits at its listeners if nobody else will, or what it may have been woken
 /// for, and closes them. Idle connections learn their new deadline.
+#[cold]
 fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     for place in 0..child.doors.handed_place() {
         let most = if child.doors.is_last(place) { child.config.listen_backlog } else { 1 };
@@ -315,8 +317,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| conn.run(news, child, scratch, now)));
     let turn = match outcome {
-        Ok(ConnTurn::HandOver) if handover::hand_over(child, event, conn, now) => ConnTurn::Over,
-        Ok(ConnTurn::HandOver) => ConnTurn::Wait,
+        Ok(ConnTurn::HandOver(_)) if handover::hand_over(child, event, conn, now) => ConnTurn::Over,
         Ok(turn) => turn,
         Err(payload) => {
             child.panicked(&panic_text(payload.as_ref()));
@@ -343,8 +344,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
             event.table.requeue(index);
             child.lead.push_again(index);
         }
-        ConnTurn::Wait | ConnTurn::HandOver => {
-            let (deadline, _) = conn.deadline(child);
+        ConnTurn::Wait(deadline) | ConnTurn::HandOver(deadline) => {
             if deadline < conn.scheduled || conn.scheduled <= now.tick() {
                 if deadline == Tick::NEVER {
                     conn.scheduled = Tick::NEVER;

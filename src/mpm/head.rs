@@ -5,12 +5,13 @@ use super::conn::{Conn, REQUEST, Scratch, Step};
 use super::relay::Active;
 use super::table::News;
 use crate::clock::Moment;
-use crate::http::{Fault, HeadKind, Reason};
+use crate::http::{Fault, FoundRequest, Reason, RequestHead};
 use crate::log::line::{Client, cause};
 use crate::proxy::exchange::{Arrival, Begun, Desk, Refusal};
 use crate::proxy::session::Phase;
 use crate::scoreboard::state::WorkerState;
 use slog::{debug, info};
+use std::io;
 
 impl Conn {
     pub(super) fn read_head(
@@ -49,8 +50,7 @@ impl Conn {
             match self.read_client(&mut scratch.input) {
                 Ok(Some(0)) => {
                     if have > 0 && self.scan.has_begun() {
-                        info!(child.log, "the client closed in the middle of a request head ({have} bytes)";
-                            "module" => "core", "client" => %Client(self.peer));
+                        self.say_cut_short(have, child);
                     }
                     return Step::Over;
                 }
@@ -60,20 +60,21 @@ impl Conn {
                     return Step::Blocked;
                 }
                 Err(error) => {
-                    debug!(child.log, "reading a request: {}", cause(&error); "module" => "core",
-                        "client" => %Client(self.peer));
+                    self.say_unreadable(&error, child);
                     return Step::Over;
                 }
             }
         };
-        match self.scan.scan(&scratch.input[..length], child.head_limits(self.host), HeadKind::Request) {
-            Ok(Some(end)) => {
+        let Scratch { input, slots, .. } = &mut *scratch;
+        let (bytes, limits) = (&input[..length], child.head_limits(self.host));
+        match RequestHead::find(&mut self.scan, bytes, slots, limits) {
+            Ok(Some(found)) => {
                 if self.row.is_none() && !self.line_up(false, child, now) {
                     self.again = true;
                     self.keep_rest(&scratch.input[..length]);
                     return Step::Blocked;
                 }
-                self.begin(end, length, child, scratch, now);
+                self.begin(found, length, child, scratch, now);
                 *moved += REQUEST;
                 Step::Moved
             }
@@ -97,6 +98,17 @@ impl Conn {
         }
     }
 
+    #[cold]
+    fn say_cut_short(&self, have: usize, child: &Child) {
+        info!(child.log, "the client closed in the middle of a request head ({have} bytes)";
+            "module" => "core", "client" => %Client(self.peer));
+    }
+
+    #[cold]
+    fn say_unreadable(&self, error: &io::Error, child: &Child) {
+        debug!(child.log, "reading a request: {}", cause(error); "module" => "core", "client" => %Client(self.peer));
+    }
+
     /// Takes a worker row, or a place in the line of those who wait for one; `unread`: nothing of its request has been
     /// read. Whether it has a row.
     fn line_up(&mut self, unread: bool, child: &Child, now: Moment) -> bool {
@@ -118,6 +130,7 @@ impl Conn {
     }
 
     /// A head that makes no sense, or is too large: an answer, and the end.
+    #[cold]
     pub(super) fn refuse_head(
         &mut self,
         refusal: &Refusal,
@@ -153,8 +166,16 @@ impl Conn {
         }
     }
 
-    /// A whole head is in `scratch.input[..end]`, other bytes behind it up to `length`.
-    fn begin(&mut self, end: usize, length: usize, child: &Child, scratch: &mut Scratch, now: Moment) {
+    /// A whole head is at the beginning of `scratch.input`, other bytes behind it up to `length`.
+    fn begin(
+        &mut self,
+        found: FoundRequest,
+        length: usize,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) {
+        let end = found.end;
         self.scan.reset();
         self.session.begin(now.tick());
         self.gauge(Gauge::Exchange, child);
@@ -175,7 +196,7 @@ impl Conn {
         let row = self.row;
         let begun = exchange.begin(
             &input[..end],
-            Arrival { requests: self.session.requests(), more: length > end, limits },
+            Arrival { requests: self.session.requests(), more: length > end, limits, found },
             Desk { slots, path, out },
             &cx,
             &mut |head, host| {
@@ -191,9 +212,8 @@ impl Conn {
                 }
             }
             Begun::Answered => {
-                let status = exchange.record.status;
-                if status >= 400 {
-                    info!(child.log, "request answered with {status} here"; "module" => "core", "client" => %Client(peer));
+                if exchange.record.status >= 400 {
+                    child.say_answered(exchange.record.status, peer);
                 }
             }
             Begun::Handle(handler) => {

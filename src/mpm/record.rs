@@ -67,48 +67,52 @@ impl Child {
             let took = active.marks.first_byte.micros_since(active.marks.begun);
             counters.latency(took);
         }
-        let logs = self.access_logs(exchange.host());
-        if !logs.is_empty() {
-            conn.set_state(WorkerState::Log, self);
-            let host = self.config.host(exchange.host());
-            let aborted = record.aborted || record.status == 0;
-            logs.write(
-                &AccessRecord {
-                    client: conn.peer,
-                    peer: conn.peer,
-                    local: conn.local,
-                    host_name: &host.name,
-                    port: host.port.unwrap_or(conn.local.port()),
-                    status: record.status,
-                    body_bytes: record.body_sent,
-                    bytes_in: active.bytes_in,
-                    bytes_out: active.bytes_out,
-                    start_wall_us: active.started_wall,
-                    start: active.started,
-                    end: now,
-                    kept_alive: conn.session.requests().saturating_sub(1),
-                    connection: match (aborted, kept) {
-                        (true, _) => ConnectionEnd::Aborted,
-                        (false, true) => ConnectionEnd::Kept,
-                        (false, false) => ConnectionEnd::Closed,
-                    },
-                    answerer: match exchange.backend() {
-                        Some(id) if record.upstream_status != 0 => {
-                            Answerer::Backend(&self.config.backend(id).url)
-                        }
-                        _ => record
-                            .handler
-                            .map_or(Answerer::Nobody, |handler| Answerer::Handler(handler.name())),
-                    },
-                    upstream: exchange.backend().and_then(|id| self.upstream_record(id, active, now)),
-                    proxy_error: record.failure,
-                },
-                &active.capture,
-            );
+        if !self.access_logs(exchange.host()).is_empty() {
+            self.write_log(conn, active, kept, now);
         }
         if let Some(row) = conn.row {
             self.block.worker(row).finish(now, took, active.bytes_in, active.bytes_out);
         }
+    }
+
+    #[inline(never)]
+    fn write_log(&self, conn: &Conn, active: &Active, kept: bool, now: Moment) {
+        let exchange = &active.exchange;
+        let record = &exchange.record;
+        conn.set_state(WorkerState::Log, self);
+        let host = self.config.host(exchange.host());
+        let aborted = record.aborted || record.status == 0;
+        self.access_logs(exchange.host()).write(
+            &AccessRecord {
+                client: conn.peer,
+                peer: conn.peer,
+                local: conn.local,
+                host_name: &host.name,
+                port: host.port.unwrap_or(conn.local.port()),
+                status: record.status,
+                body_bytes: record.body_sent,
+                bytes_in: active.bytes_in,
+                bytes_out: active.bytes_out,
+                start_wall_us: active.started_wall,
+                start: active.started,
+                end: now,
+                kept_alive: conn.session.requests().saturating_sub(1),
+                connection: match (aborted, kept) {
+                    (true, _) => ConnectionEnd::Aborted,
+                    (false, true) => ConnectionEnd::Kept,
+                    (false, false) => ConnectionEnd::Closed,
+                },
+                answerer: match exchange.backend() {
+                    Some(id) if record.upstream_status != 0 => {
+                        Answerer::Backend(&self.config.backend(id).url)
+                    }
+                    _ => record.handler.map_or(Answerer::Nobody, |handler| Answerer::Handler(handler.name())),
+                },
+                upstream: exchange.backend().and_then(|id| self.upstream_record(id, active, now)),
+                proxy_error: record.failure,
+            },
+            &active.capture,
+        );
     }
 
     fn upstream_record<'a>(
@@ -140,12 +144,20 @@ impl Child {
     }
 
     /// A client's request was not taken: of interest to whoever looks into that client's troubles.
+    #[cold]
     pub(super) fn log_refusal(&self, client: SocketAddr, refusal: &Refusal) {
         info!(self.log, "request refused with {}: {refusal}", refusal.status();
             "module" => "core", "client" => %Client(client));
     }
 
+    /// Nobody else could be asked, or nobody was to be.
+    #[cold]
+    pub(super) fn say_answered(&self, status: u16, client: SocketAddr) {
+        info!(self.log, "request answered with {status} here"; "module" => "core", "client" => %Client(client));
+    }
+
     /// A backend failed a request.
+    #[cold]
     pub(super) fn log_failure(&self, id: BackendId, client: SocketAddr, failure: &Failure) {
         // Its state has been logged when it changed; a request that is turned away for it is not news.
         if *failure != Failure::LeftAlone {

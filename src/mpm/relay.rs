@@ -2,6 +2,9 @@
 //!
 //! What the bytes mean is decided in `proxy::exchange`; here they are read, handed over, gathered and sent. Back
 //! pressure is one rule: nothing is read for a side that has a backlog.
+//!
+//! What fails or is rare is marked cold: out of the way of what every request runs through, which has to be fetched
+//! anew after each call of the kernel.
 
 use super::child::{Child, Gauge};
 use super::conn::{Conn, Scratch, Step, send_gather};
@@ -174,16 +177,20 @@ impl Conn {
         if let Err(error) = self.flush_client(now.tick()) {
             return self.client_failed(active, &error, child);
         }
-        if let Err(error) = self.drain_response(active, child, now) {
+        if active.down.pipe.is_some()
+            && let Err(error) = self.drain_response(active, child, now)
+        {
             return self.client_failed(active, &error, child);
         }
         if active.exchange.is_over() {
-            self.part(active, child, now);
-            let is_sent = self.backlog.is_empty() && active.down.pipe.is_none();
-            return if is_sent { Flow::Done } else { Flow::Blocked };
+            return self.over(active, child, now);
         }
         match &active.link {
-            None => return self.obtain(active, child, scratch, now),
+            None => match self.obtain(active, child, scratch, now) {
+                // There, and not still being connected: the head goes out at once.
+                Flow::Moved if active.link.as_ref().is_some_and(|link| !link.connecting) => {}
+                other => return other,
+            },
             Some(link) if link.connecting => return self.await_connect(active, child, scratch, now),
             Some(_) => {}
         }
@@ -193,12 +200,27 @@ impl Conn {
         }
         match self.feed_client(active, child, scratch, now, moved) {
             Flow::Blocked if active.exchange.is_tunnel() => self.half_close(active, sent),
+            // The usual request is its head: then there is nothing to look for again.
+            Flow::Blocked if !self.has_more_for_upstream(active) => Flow::Blocked,
             Flow::Blocked => sent,
+            Flow::Moved if active.exchange.is_over() => self.over(active, child, now),
             got => got,
         }
     }
 
+    /// The response is complete, and so is the exchange once the client has all of it.
+    fn over(&mut self, active: &mut Active, child: &Child, now: Moment) -> Flow {
+        self.part(active, child, now);
+        if self.backlog.is_empty() && active.down.pipe.is_none() { Flow::Done } else { Flow::Blocked }
+    }
+
+    /// Whether another round could send something to the backend.
+    fn has_more_for_upstream(&self, active: &Active) -> bool {
+        active.takes_client_bytes() && !self.eof && (self.again || self.ready.has(News::CLIENT_READ))
+    }
+
     /// In a tunnel each side's end is passed on to the other once it has all that came before.
+    #[cold]
     fn half_close(&mut self, active: &mut Active, sent: Flow) -> Flow {
         let Some(link) = &active.link else { return Flow::Dead };
         if self.eof && !active.backend_told && link.backlog.is_empty() {
@@ -241,13 +263,17 @@ impl Conn {
         if !link.backlog.is_empty() {
             return Flow::Blocked;
         }
-        if let Err(error) = self.drain_request(active, child, now) {
-            return self.upstream_deaf(active, &error, child);
-        }
         if active.up.pipe.is_some() {
-            return Flow::Blocked;
+            if let Err(error) = self.drain_request(active, child, now) {
+                return self.upstream_deaf(active, &error, child);
+            }
+            if active.up.pipe.is_some() {
+                return Flow::Blocked;
+            }
         }
-        if let Some(flow) = self.splice_request(active, child, scratch, now, moved) {
+        if active.up.is_for(active.exchange.request_unseen())
+            && let Some(flow) = self.splice_request(active, child, scratch, now, moved)
+        {
             return flow;
         }
         scratch.out.clear();
@@ -317,6 +343,7 @@ impl Conn {
     }
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
+    #[cold]
     pub(super) fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "sending to the backend: {}", cause(error); "module" => "proxy");
         if active.exchange.is_tunnel() {
@@ -347,7 +374,9 @@ impl Conn {
         {
             return Flow::Blocked;
         }
-        if let Some(flow) = self.splice_response(active, child, scratch, now, moved) {
+        if active.down.is_for(active.exchange.response_unseen())
+            && let Some(flow) = self.splice_response(active, child, scratch, now, moved)
+        {
             return flow;
         }
         let Some(link) = active.link.as_mut() else { return Flow::Blocked };
@@ -427,6 +456,7 @@ impl Conn {
     }
 
     /// A tunnel holds no worker row under event, and neither idle nor request time-outs hold for it.
+    #[cold]
     fn become_tunnel(&mut self, active: &Active, child: &Child, now: Moment) {
         self.session.tunnel(now.tick());
         self.gauge(Gauge::Tunnel, child);
@@ -440,6 +470,7 @@ impl Conn {
     }
 
     /// The backend has sent its last byte.
+    #[inline(never)]
     pub(super) fn upstream_ended(
         &mut self,
         active: &mut Active,
@@ -468,6 +499,7 @@ impl Conn {
     }
 
     /// The backend is gone before its response was whole. The one place where a request is sent a second time.
+    #[cold]
     pub(super) fn upstream_ended_early(
         &mut self,
         active: &mut Active,
@@ -492,6 +524,7 @@ impl Conn {
     }
 
     /// Closes the backend's connection.
+    #[inline(never)]
     pub(super) fn drop_link(&mut self, active: &mut Active, child: &Child) {
         if let (Some(link), Some(id)) = (active.link.take(), active.exchange.backend()) {
             if !link.connecting {
@@ -527,6 +560,7 @@ impl Conn {
     }
 
     /// The backend failed: the client learns of it, by an answer or by the end of its connection.
+    #[cold]
     pub(super) fn backend_failed(
         &mut self,
         active: &mut Active,
@@ -547,6 +581,7 @@ impl Conn {
     }
 
     /// The client's request is not taken any further.
+    #[cold]
     pub(super) fn refuse(
         &mut self,
         active: &mut Active,
@@ -563,6 +598,7 @@ impl Conn {
         self.after(active, aftermath, child, scratch, now)
     }
 
+    #[cold]
     fn after(
         &mut self,
         active: &mut Active,
@@ -586,6 +622,7 @@ impl Conn {
         }
     }
 
+    #[cold]
     pub(super) fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "the client is gone: {}", cause(error); "module" => "core", "client" => %Client(self.peer));
         active.exchange.cut();
@@ -593,6 +630,7 @@ impl Conn {
     }
 
     /// One of an exchange's deadlines has passed.
+    #[cold]
     pub(super) fn exchange_expired(
         &mut self,
         expiry: Expiry,
@@ -643,21 +681,26 @@ impl Conn {
 
     /// The client's connection ends in the middle of whatever was under way.
     pub(super) fn abandon(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) {
-        if let Some(mut active) = self.active.take() {
-            let tunnel = active.exchange.is_tunnel();
-            self.drop_link(&mut active, child);
-            child.leave_place(self, &active);
-            if !tunnel {
-                if active.exchange.ends_by_close() {
-                    // An orderly close would make what the client has got look whole.
-                    let _ = socket::reset_on_close(self.client.as_fd());
-                }
-                active.exchange.cut();
-            }
-            child.record(self, &active, false, now);
-            child.give_row(self);
-            active.reset();
-            scratch.spare.push(active);
+        if let Some(active) = self.active.take() {
+            self.cut_off(active, child, scratch, now);
         }
+    }
+
+    #[cold]
+    fn cut_off(&mut self, mut active: Box<Active>, child: &Child, scratch: &mut Scratch, now: Moment) {
+        let tunnel = active.exchange.is_tunnel();
+        self.drop_link(&mut active, child);
+        child.leave_place(self, &active);
+        if !tunnel {
+            if active.exchange.ends_by_close() {
+                // An orderly close would make what the client has got look whole.
+                let _ = socket::reset_on_close(self.client.as_fd());
+            }
+            active.exchange.cut();
+        }
+        child.record(self, &active, false, now);
+        child.give_row(self);
+        active.reset();
+        scratch.spare.push(active);
     }
 }

@@ -55,7 +55,7 @@ enum Way {
 
 impl Passing {
     /// Whether a body of which `unseen` bytes may pass unseen is to be spliced.
-    fn is_for(&self, unseen: u64) -> bool {
+    pub(super) fn is_for(&self, unseen: u64) -> bool {
         match self.way {
             Way::Open => unseen >= LARGE,
             Way::Spliced => unseen > 0,
@@ -135,7 +135,8 @@ impl Conn {
         Some(self.client.as_fd())
     }
 
-    /// A piece of the response's body, if it may go unseen. `None`: it is to be read.
+    /// A piece of the response's body, for which [`Passing::is_for`] holds. `None`: it is to be read all the same.
+    #[inline(never)]
     pub(super) fn splice_response(
         &mut self,
         active: &mut Active,
@@ -145,9 +146,6 @@ impl Conn {
         moved: &mut usize,
     ) -> Option<Flow> {
         let unseen = active.exchange.response_unseen();
-        if !active.down.is_for(unseen) {
-            return None;
-        }
         self.bare_client()?;
         let link = active.link.as_mut().filter(|link| link.rest.is_empty())?;
         let mut pipe = active.down.pipe(child)?;
@@ -193,6 +191,7 @@ impl Conn {
     ///
     /// # Errors
     /// If its connection is broken.
+    #[inline(never)]
     pub(super) fn drain_response(
         &mut self,
         active: &mut Active,
@@ -216,7 +215,8 @@ impl Conn {
         Ok(())
     }
 
-    /// A piece of the request's body, if it may go unseen. `None`: it is to be read.
+    /// A piece of the request's body, for which [`Passing::is_for`] holds. `None`: it is to be read all the same.
+    #[inline(never)]
     pub(super) fn splice_request(
         &mut self,
         active: &mut Active,
@@ -226,7 +226,7 @@ impl Conn {
         moved: &mut usize,
     ) -> Option<Flow> {
         let unseen = active.exchange.request_unseen();
-        if !active.up.is_for(unseen) || active.head_due || !active.takes_client_bytes() {
+        if active.head_due || !active.takes_client_bytes() {
             return None;
         }
         if self.eof || self.again || !self.rest.is_empty() || !self.ready.has(News::CLIENT_READ) {
@@ -277,6 +277,7 @@ impl Conn {
     ///
     /// # Errors
     /// If it takes no more, ever.
+    #[inline(never)]
     pub(super) fn drain_request(
         &mut self,
         active: &mut Active,

@@ -12,8 +12,8 @@ use crate::clock::Moment;
 use crate::config::model::{Config, Forwarding, Handler, VirtualHost};
 use crate::http::reply::{self, Persistence, Reply};
 use crate::http::{
-    Body, Expectation, FieldSlots, HeadLimits, HeadScan, Method, Piece, RequestBody, RequestHead, TargetForm,
-    Version, chunked,
+    Body, Expectation, FieldSlots, FoundRequest, HeadLimits, HeadScan, Method, Piece, RequestBody,
+    RequestHead, TargetForm, Version, chunked,
 };
 use crate::ids::{BackendId, HostId};
 use std::net::SocketAddr;
@@ -48,6 +48,8 @@ pub struct Arrival<'a> {
     pub more: bool,
     /// What it may measure.
     pub limits: &'a HeadLimits,
+    /// How its end was found; the desk's slots are still as that left them.
+    pub found: FoundRequest,
 }
 
 /// Where a head is worked on; lent by the thread.
@@ -227,7 +229,7 @@ impl Exchange {
         observe: &mut dyn FnMut(&RequestHead<'b, '_>, HostId),
     ) -> Begun {
         let Desk { slots, path: scratch, out } = desk;
-        let head = match RequestHead::parse(bytes, slots, arrival.limits) {
+        let head = match RequestHead::of(bytes, arrival.found, slots, arrival.limits) {
             Ok(head) => head,
             Err(fault) => return Begun::Refused(Refusal::Malformed(fault)),
         };

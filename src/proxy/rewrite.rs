@@ -42,7 +42,8 @@ pub fn request_head(head: &RequestHead<'_, '_>, plan: &RequestPlan<'_>, out: &mu
     out.push(b' ');
     out.extend_from_slice(plan.target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    line(out, b"Host", plan.host);
+    named(out, b"Host: ", plan.host);
+    let mut run = Run::new(head.fields, 0);
     for field in head.fields.iter() {
         match field.kind {
             _ if field.hop => {}
@@ -50,19 +51,23 @@ pub fn request_head(head: &RequestHead<'_, '_>, plan: &RequestPlan<'_>, out: &mu
             FieldKind::XForwardedFor | FieldKind::XForwardedHost | FieldKind::XForwardedServer
                 if plan.forwarding.add_headers => {}
             FieldKind::Via if plan.forwarding.via == Via::Block => {}
-            FieldKind::MaxForwards => max_forwards(head, &field, out),
-            _ => line(out, field.name, field.value),
+            FieldKind::MaxForwards => {
+                run.end(out);
+                max_forwards(head, &field, out);
+            }
+            _ => run.add(&field, out),
         }
     }
+    run.end(out);
     via(plan.forwarding.via, head.version, plan.name, out);
     if plan.forwarding.add_headers {
         out.extend_from_slice(b"X-Forwarded-For: ");
         display(out, plan.client);
         out.extend_from_slice(b"\r\n");
         if !plan.authority.is_empty() {
-            line(out, b"X-Forwarded-Host", plan.authority);
+            named(out, b"X-Forwarded-Host: ", plan.authority);
         }
-        line(out, b"X-Forwarded-Server", plan.name.as_bytes());
+        named(out, b"X-Forwarded-Server: ", plan.name.as_bytes());
     }
     if plan.expect {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
@@ -86,7 +91,7 @@ pub fn request_head(head: &RequestHead<'_, '_>, plan: &RequestPlan<'_>, out: &mu
         option(b"TE");
     }
     if let Some(protocol) = plan.upgrade {
-        line(out, b"Upgrade", protocol);
+        named(out, b"Upgrade: ", protocol);
         option(b"Upgrade");
     }
     if !plan.reuse && plan.upgrade.is_none() {
@@ -161,7 +166,7 @@ pub fn response_head<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
     plan: &mut ResponsePlan<'_, F>,
     out: &mut Vec<u8>,
 ) {
-    status_line(head, out);
+    let mut run = Run::new(head.fields, status_line(head, out));
     let mut dated = false;
     for field in head.fields.iter() {
         match field.kind {
@@ -169,17 +174,19 @@ pub fn response_head<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
             FieldKind::ContentLength | FieldKind::TransferEncoding => {}
             FieldKind::Via if plan.via == Via::Block => {}
             FieldKind::Location | FieldKind::ContentLocation | FieldKind::Uri | FieldKind::Destination => {
+                run.end(out);
                 moved(&field, plan.reverse.as_mut(), out);
             }
             FieldKind::Date => {
                 dated = true;
-                line(out, field.name, field.value);
+                run.add(&field, out);
             }
-            _ => line(out, field.name, field.value),
+            _ => run.add(&field, out),
         }
     }
+    run.end(out);
     if !dated {
-        line(out, b"Date", plan.date.as_bytes());
+        named(out, b"Date: ", plan.date.as_bytes());
     }
     via(plan.via, head.version, plan.name, out);
     match plan.encoding {
@@ -193,7 +200,7 @@ pub fn response_head<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
         }
     }
     if let Some(protocol) = plan.upgrade {
-        line(out, b"Upgrade", protocol);
+        named(out, b"Upgrade: ", protocol);
         out.extend_from_slice(b"Connection: Upgrade\r\n");
     } else if let (true, Some(persistence)) = (plan.keep, plan.persistence) {
         persistence.write(out);
@@ -228,14 +235,15 @@ fn announced_trailers(fields: Fields<'_, '_>, out: &mut Vec<u8>) {
 
 /// Appends an interim response's head (1xx other than 101) for the client to `out`.
 pub fn interim_head(head: &ResponseHead<'_, '_>, policy: Via, name: &str, out: &mut Vec<u8>) {
-    status_line(head, out);
+    let mut run = Run::new(head.fields, status_line(head, out));
     for field in head.fields.iter().filter(|field| !field.hop) {
         match field.kind {
             FieldKind::ContentLength | FieldKind::TransferEncoding => {}
             FieldKind::Via if policy == Via::Block => {}
-            _ => line(out, field.name, field.value),
+            _ => run.add(&field, out),
         }
     }
+    run.end(out);
     via(policy, head.version, name, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -280,12 +288,60 @@ fn moved<F: FnMut(&[u8], &mut Vec<u8>) -> bool>(
     }
 }
 
-fn status_line(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+/// The status line, if it is not as it came. Returns how much of the head is then to be copied with what follows it.
+fn status_line(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) -> usize {
+    const BEFORE_REASON: usize = "HTTP/1.1 200 ".len();
+    let bytes = head.fields.head();
+    let end = BEFORE_REASON + head.reason.len() + 2;
+    // A reason may be left out with the blank before it, which we never do.
+    if head.version == Version::Http11
+        && bytes.get(BEFORE_REASON - 1) == Some(&b' ')
+        && bytes.get(end - 2..end) == Some(b"\r\n")
+    {
+        return end;
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(head.status));
     out.push(b' ');
     out.extend_from_slice(head.reason);
     out.extend_from_slice(b"\r\n");
+    0
+}
+
+/// Lines of a head that are passed on as they came: neighbours are copied as one piece.
+struct Run<'b, 'h> {
+    fields: Fields<'b, 'h>,
+    lines: std::ops::Range<usize>,
+}
+
+impl<'b, 'h> Run<'b, 'h> {
+    /// The first `length` bytes of the head are part of it.
+    fn new(fields: Fields<'b, 'h>, length: usize) -> Self {
+        Self { fields, lines: 0..length }
+    }
+
+    /// `field` comes next; it is spelt anew unless it came as we spell it.
+    fn add(&mut self, field: &Field<'b>, out: &mut Vec<u8>) {
+        match self.fields.line_of(field) {
+            Some(line) if line.start == self.lines.end => self.lines.end = line.end,
+            Some(line) => {
+                self.end(out);
+                self.lines = line;
+            }
+            None => {
+                self.end(out);
+                line(out, field.name, field.value);
+            }
+        }
+    }
+
+    /// Something else comes next.
+    fn end(&mut self, out: &mut Vec<u8>) {
+        if !self.lines.is_empty() {
+            out.extend_from_slice(&self.fields.head()[self.lines.clone()]);
+            self.lines = 0..0;
+        }
+    }
 }
 
 fn via(policy: Via, received: Version, name: &str, out: &mut Vec<u8>) {
@@ -312,6 +368,14 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// A line whose name is known here; `prefix` has the colon and the blank.
+fn named<const LENGTH: usize>(out: &mut Vec<u8>, prefix: &[u8; LENGTH], value: &[u8]) {
+    out.reserve(LENGTH + value.len() + 2);
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn length_line(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"Content-Length: ");
     decimal(out, length);
@@ -328,12 +392,25 @@ fn display(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         // Without the formatter, which costs as much as all other fields of a head.
         IpAddr::V4(address) => {
+            let mut text = [0; "255.255.255.255".len()];
+            let mut length = 0;
+            let mut push = |byte| {
+                text[length] = byte;
+                length += 1;
+            };
             for (place, octet) in address.octets().into_iter().enumerate() {
                 if place > 0 {
-                    out.push(b'.');
+                    push(b'.');
                 }
-                decimal(out, u64::from(octet));
+                if octet >= 100 {
+                    push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    push(b'0' + octet / 10 % 10);
+                }
+                push(b'0' + octet % 10);
             }
+            out.extend_from_slice(&text[..length]);
         }
         IpAddr::V6(address) => write!(out, "{address}").expect("a Vec takes everything"),
     }

@@ -30,11 +30,15 @@ pub struct Seen {
 const FEW: usize = 4;
 
 /// Waits until a wish comes true or `timeout` is over (`None`: for ever). Fills `seen`, which must be as long as
-/// `wishes`, and returns how many have something; 0 means that time is up.
+/// `wishes`, and returns how many have something; 0 means that time is up. Wishes may be `Option`s; where there is none
+/// nothing is seen.
 ///
 /// # Errors
 /// ENOMEM, or EINVAL for more wishes than descriptors are allowed.
-pub fn wait(wishes: &[Wish<'_>], timeout: Option<Duration>, seen: &mut [Seen]) -> io::Result<usize> {
+pub fn wait<'a, W>(wishes: &[W], timeout: Option<Duration>, seen: &mut [Seen]) -> io::Result<usize>
+where
+    W: Copy + Into<Option<Wish<'a>>>,
+{
     assert_eq!(wishes.len(), seen.len(), "a place for each answer");
     let blank = libc::pollfd { fd: -1, events: 0, revents: 0 };
     let mut few = [blank; FEW];
@@ -46,6 +50,8 @@ pub fn wait(wishes: &[Wish<'_>], timeout: Option<Duration>, seen: &mut [Seen]) -
         &mut many[..]
     };
     for (slot, wish) in polled.iter_mut().zip(wishes) {
+        // The kernel passes over a slot of -1.
+        let Some(wish) = (*wish).into() else { continue };
         slot.fd = wish.fd.as_raw_fd();
         slot.events = if wish.read { libc::POLLIN } else { 0 } | if wish.write { libc::POLLOUT } else { 0 };
     }
@@ -109,6 +115,16 @@ mod tests {
         event.signal();
         assert_eq!(wait(&wishes[..2], None, &mut seen[..2]).unwrap(), 1);
         assert!(seen[0].readable);
+    }
+
+    #[test]
+    fn where_there_is_no_wish_nothing_is_seen() {
+        let event = EventFd::new().unwrap();
+        event.signal();
+        let wish = Wish { fd: event.as_fd(), read: true, write: false };
+        let mut seen = [Seen { readable: true, writable: true }, Seen::default()];
+        assert_eq!(wait(&[None, Some(wish)], None, &mut seen).unwrap(), 1);
+        assert_eq!(seen, [Seen::default(), Seen { readable: true, writable: false }]);
     }
 
     #[test]

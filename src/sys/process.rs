@@ -376,7 +376,7 @@ mod tests {
         let death = run(|| {
             let victim = spawn_child(|| {
                 let mut nothing = [];
-                let _ = poll::wait(&[], None, &mut nothing);
+                let _ = poll::wait::<Wish<'_>>(&[], None, &mut nothing);
                 ChildExit::OK
             });
             let Ok(victim) = victim else { return ChildExit(1) };

@@ -82,7 +82,7 @@ class Stage:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        fault = meters.faults(self.row, heard)
+        fault = meters.faults(self.row, heard, server.length)
         if fault:
             raise Failed(fault)
         return heard
@@ -228,8 +228,8 @@ def read_arguments():
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows only")
     parser.add_argument("--against", metavar="NAME,...", help="these contestants only, beside ostler; nginx must be "
                         "among them for ratios to nginx")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (5)")
-    parser.add_argument("--seconds", type=int, default=4, help="length of a round (4)")
+    parser.add_argument("--rounds", type=int, help="rounds of each row (5), or of each curve (7)")
+    parser.add_argument("--seconds", type=int, help="length of a round (4), or of a curve's (1)")
     parser.add_argument("--json", metavar="FILE", help="write all figures of all rounds")
     parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
@@ -253,6 +253,10 @@ def read_arguments():
     wrong = [name for name in (a.against or "").split(",") if name and name not in everybody]
     if wrong:
         parser.error(f"no contestant is called {wrong[0]}; there are {', '.join(sorted(everybody))}")
+    if a.rounds is None:
+        a.rounds = 7 if a.curves else 5
+    if a.seconds is None:
+        a.seconds = 1 if a.curves else 4
     if a.rounds < 1 or a.seconds < 1 or a.rounds > 100 or a.seconds > 600:
         parser.error("--rounds is 1 to 100, --seconds 1 to 600")
     return a
@@ -297,6 +301,11 @@ def measure(a):
     return results
 
 
+def exit_code(results):
+    """1 if a contestant failed a row."""
+    return int(any("fault" in told for row in results["rows"].values() for told in row["contestants"].values()))
+
+
 def main():
     a = read_arguments()
     # Whatever ends us, the servers end first.
@@ -331,9 +340,7 @@ def main():
     if a.svg:
         with open(a.svg, "w") as f:
             f.write(report.svg(results, ROWS))
-    faults = [told["fault"] for row in results["rows"].values() for told in row["contestants"].values()
-              if "fault" in told]
-    return 1 if faults else 0
+    return exit_code(results)
 
 
 if __name__ == "__main__":

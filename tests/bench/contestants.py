@@ -116,6 +116,10 @@ class Server:
     def __init__(self, name, words, cores, directory, port=None, speaks=False):
         """With `speaks` the program prints its address first, and ends when its standard input does."""
         self.name, self.port = name, port
+        # Bytes of a right answer, head and all, on a connection of the row's kind; known once it serves.
+        self.length = None
+        # Seconds that an answer, or the next piece of it, may take.
+        self.patience = 30
         self.output = open(os.path.join(directory, "output"), "w+")
         self.process = subprocess.Popen(
             ["taskset", "-c", cores] + words, stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
@@ -123,8 +127,9 @@ class Server:
         if speaks:
             line = self.process.stdout.readline().decode()
             if ":" not in line:
+                said = self.said()
                 self.stop()
-                raise Failed(f"{name} does not start: {self.said()}")
+                raise Failed(f"{name} does not start: {said}")
             self.port = int(line.rpartition(":")[2])
 
     @property
@@ -140,24 +145,42 @@ class Server:
         fault = "nothing"
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                self.check(row)
+                self.length = self.check(row, kept=not row.close)
                 return
             except (OSError, Failed) as error:
                 fault = error
             time.sleep(0.01)
         raise Failed(f"{self.name} does not serve ({fault}): {self.said()}")
 
-    def check(self, row):
-        """One request of the row's kind, whose answer must be right to the last byte."""
-        head = f"{row.method} {row.target} HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n"
+    def check(self, row, kept=False):
+        """One request of the row's kind, whose answer must be right to the last byte: its length, head and all.
+
+        With `kept` the answer on a kept-alive connection, and a second one on it, which is the last.
+        """
+        body = b"y" * row.body
+        head = f"{row.method} {row.target} HTTP/1.1\r\nHost: bench.test\r\n"
         if row.body:
             head += f"Content-Length: {row.body}\r\n"
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as s:
-            s.sendall(head.encode() + b"\r\n" + b"y" * row.body)
-            answer = bytearray()
+        length, answer = 0, bytearray()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=self.patience) as s:
+            if kept:
+                s.sendall(head.encode() + b"\r\n" + body)
+                while (end := answer.find(b"\r\n\r\n")) < 0 or len(answer) < end + 4 + row.size:
+                    piece = s.recv(1 << 20)
+                    if not piece:
+                        raise Failed(f"{self.name} closes a connection that is to be kept, after {bytes(answer[:300])!r}")
+                    answer += piece
+                length = end + 4 + row.size
+                self.judge(row, bytes(answer[:length]))
+                del answer[:length]
+            s.sendall(head.encode() + b"Connection: close\r\n\r\n" + body)
             while piece := s.recv(1 << 20):
                 answer += piece
-        fields, _, body = bytes(answer).partition(b"\r\n\r\n")
+        self.judge(row, bytes(answer))
+        return length or len(answer)
+
+    def judge(self, row, answer):
+        fields, _, body = answer.partition(b"\r\n\r\n")
         if not fields.startswith(b"HTTP/1.1 200 ") or body != b"x" * row.size:
             raise Failed(f"{self.name} answers {fields[:300]!r} and {len(body)} bytes, {body[:40]!r}...")
 
@@ -178,6 +201,9 @@ class Server:
                     except ProcessLookupError:
                         pass
                 self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
+            self.process.stdout.close()
         self.output.close()
 
 

@@ -3,9 +3,12 @@
 A curve is one load (64 clients, 1 KiB) at several sizes of something that has nothing to do with it: idle connections,
 children, virtual hosts, ProxyPass rules. The daemons of all its points are alive together and take turns round by round,
 so that a machine that changes its mind meets all alike; a point's ratio is the median of its rounds' ratios to the
-curve's first point.
+curve's first point. Where a curve has a reference (nginx), that one is measured at the same sizes in the same rounds: it
+has its own first point, and each point has a ratio of ours to its. So what any server pays at that size, such as a context
+switch for each wake-up where more processes than clients share a core, can be told from what is ours.
 """
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -13,16 +16,21 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from html import escape
 
 import contestants
 import machine
 import meters
 from contestants import Failed, Server
+from report import COLOURS
 from rows import KIB, Row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Threads give their buffers back when they have been parked for 10 s.
 REST = 13
+# Seconds in which nothing happens, while it is looked what that costs.
+REST_LOOK = 3
+OUR_COLOUR, REFERENCE_COLOUR = COLOURS["ostler"], COLOURS["nginx"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Curve:
     sizes: tuple
     row: object  # size -> Row
     extra: object = lambda size: ""  # size -> lines of configuration
+    reference: str = ""  # a contestant that is measured beside
 
 
 def hosts(count):
@@ -49,18 +58,12 @@ def rules(count):
 PLAIN = Row("curve", "", ("ostler",))
 CURVES = (
     Curve("connections", "idle connections beside, 2 children", (0, 1000, 5000, 15000),
-          lambda size: replace(PLAIN, idle=size, children=2)),
-    Curve("children", "children, on one core", (1, 8, 32, 128), lambda size: replace(PLAIN, children=size)),
+          lambda size: replace(PLAIN, idle=size, children=2), reference="nginx"),
+    Curve("children", "children, on one core, 64 clients", (1, 8, 32, 128), lambda size: replace(PLAIN, children=size),
+          reference="nginx"),
     Curve("hosts", "virtual hosts by name", (1, 100, 1000, 10000), lambda size: PLAIN, hosts),
     Curve("rules", "ProxyPass rules before the one that matches", (1, 100, 1000), lambda size: PLAIN, rules),
 )
-
-
-def start(row, home, origin, tools, cores, extra=""):
-    """An ostler with its files in `home`."""
-    os.makedirs(home)
-    os.chmod(home, 0o755)
-    return contestants.start("ostler", row, home, origin.port, tools, cores, extra)
 
 
 def hold(server, row, cores):
@@ -75,13 +78,15 @@ def hold(server, row, cores):
 
 
 def load(row, server, seconds, cores):
-    """CPU seconds and requests of a round of wrk."""
-    before = meters.cpu(server.pid)
+    """Requests of a round of wrk, CPU microseconds and context switches of each."""
+    cpu, switches = meters.cpu(server.pid), meters.switches(server.pid)
     heard = meters.told(meters.wrk(row, server.port, seconds, cores), seconds + 60)
-    fault = meters.faults(row, heard)
+    fault = meters.faults(row, heard, server.length)
     if fault:
         raise Failed(fault)
-    return meters.cpu(server.pid) - before, heard["requests"]
+    count = heard["requests"]
+    cpu, switches = meters.cpu(server.pid) - cpu, meters.switches(server.pid) - switches
+    return count, cpu / count * 1e6, switches / count
 
 
 class Field:
@@ -97,15 +102,19 @@ class Field:
         self.origin = Server("origin", [self.tools["bench-origin"]], self.client_cores, self.directory.name, speaks=True)
         return self
 
-    def add(self, row, extra=""):
+    def add(self, row, extra="", name="ostler"):
+        """A contestant with its files in a directory of its own, warm."""
         home = os.path.join(self.directory.name, str(len(self.servers)))
-        server = start(row, home, self.origin, self.tools, self.proxy_cores, extra)
-        server.board = os.path.join(home, "ostler", "scoreboard")
+        os.makedirs(home)
+        os.chmod(home, 0o755)
+        server = contestants.start(name, row, home, self.origin.port, self.tools, self.proxy_cores, extra)
+        server.board = os.path.join(home, name, "scoreboard")
         self.servers.append(server)
         load(row, server, 1, self.client_cores)
         return server
 
     def idle(self, server, row):
+        """Puts the row's idle connections beside."""
         self.holders.append(hold(server, row, self.client_cores))
 
     def __exit__(self, *_):
@@ -119,29 +128,51 @@ class Field:
 
 
 def draw(curve, tools, cores, rounds, seconds):
-    """The points of a curve: size, CPU per request, ratio, CPU at rest, memory."""
+    """The points of a curve; see `points`."""
+    names = ("ostler", curve.reference) if curve.reference else ("ostler",)
     with Field(tools, cores) as field:
-        rows = [curve.row(size) for size in curve.sizes]
-        for size, row in zip(curve.sizes, rows):
-            server = field.add(row, curve.extra(size).replace("@origin@", str(field.origin.port)))
+        # Neighbours in the order of a round are ours and the reference at the same size.
+        places = [(size, name) for size in curve.sizes for name in names]
+        rows = [curve.row(size) for size, _ in places]
+        for (size, name), row in zip(places, rows):
+            server = field.add(row, curve.extra(size).replace("@origin@", str(field.origin.port)), name)
             if row.idle:
                 field.idle(server, row)
-        costs = [[] for _ in rows]
+        costs, switches = [[] for _ in places], [[] for _ in places]
         for number in range(rounds):
-            order = list(range(len(rows)))
-            turn = number % len(rows)
-            for place in order[turn:] + order[:turn]:
-                spent, count = load(rows[place], field.servers[place], seconds, field.client_cores)
-                costs[place].append(spent / count * 1e6)
-        points = []
-        for size, server, cost in zip(curve.sizes, field.servers, costs):
-            before = meters.cpu(server.pid)
-            time.sleep(3)
-            points.append({
-                "size": size, "cpu": statistics.median(cost), "rounds": cost,
-                "ratio": statistics.median(one / two for one, two in zip(cost, costs[0])),
-                "cpu_at_rest": (meters.cpu(server.pid) - before) / 3, "pss_kib": meters.pss(server.pid)})
-        return points
+            turn = number % len(places)
+            for place in list(range(turn, len(places))) + list(range(turn)):
+                _, cost, switched = load(rows[place], field.servers[place], seconds, field.client_cores)
+                costs[place].append(cost)
+                switches[place].append(switched)
+        before = [meters.cpu(server.pid) for server in field.servers]
+        time.sleep(REST_LOOK)
+        once = [{"switches": statistics.median(switched), "cpu_at_rest": (meters.cpu(server.pid) - cpu) / REST_LOOK,
+                 "pss_kib": meters.pss(server.pid)}
+                for server, cpu, switched in zip(field.servers, before, switches)]
+        told = {name: points(curve.sizes, costs[place::len(names)], once[place::len(names)])
+                for place, name in enumerate(names)}
+    return beside(told["ostler"], told.get(curve.reference))
+
+
+def points(sizes, costs, once):
+    """What a contestant's points are: size, CPU per request in each round and their median, its ratio to the first
+    point, and what was looked at once.
+    """
+    return [{"size": size, "cpu": statistics.median(cost), "rounds": cost, "ratio": ratio(cost, costs[0])} | look
+            for size, cost, look in zip(sizes, costs, once)]
+
+
+def ratio(costs, others):
+    """The median of the rounds' ratios."""
+    return statistics.median(one / two for one, two in zip(costs, others))
+
+
+def beside(ours, theirs):
+    """Our points; with a reference each has the reference's beside it, and its ratio to that."""
+    if not theirs:
+        return ours
+    return [one | {"of_reference": ratio(one["rounds"], two["rounds"]), "reference": two} for one, two in zip(ours, theirs)]
 
 
 def children_of(server, tools):
@@ -157,7 +188,7 @@ def spread(tools, cores, seconds):
     row = replace(PLAIN, children=4, kind="open", delay=10)
     with Field(tools, cores) as field:
         server = field.add(row)
-        _, count = load(row, server, 3, field.client_cores)
+        count, _, _ = load(row, server, 3, field.client_cores)
         rate = count // 6
         requests = lambda: {child["slot"]: child["latency"]["count"] for child in children_of(server, tools)}
         before = requests()
@@ -203,12 +234,29 @@ def measure(a):
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "curves": {}}
     for curve in CURVES:
         print(f"{curve.name}: {curve.what}", flush=True)
-        results["curves"][curve.name] = {"what": curve.what, "points": draw(curve, tools, cores, a.rounds, a.seconds)}
+        results["curves"][curve.name] = {"what": curve.what, "reference": curve.reference,
+                                         "points": draw(curve, tools, cores, a.rounds, a.seconds)}
     print("spread and burst", flush=True)
     results["spread"] = spread(tools, cores, max(5, a.seconds))
     results["burst"] = burst(tools, cores)
     results["machine"]["load_after"] = machine.load()
     return results
+
+
+def table(curve):
+    """A line to a point, or to a point and a contestant."""
+    lines = [["", "", "us/request", "of its first", "switches/request", "at rest", "KiB"]]
+    if curve.get("reference"):
+        lines[0].append(f"ostler / {curve['reference']}")
+    for point in curve["points"]:
+        for name, one in (("ostler", point), (curve.get("reference"), point.get("reference"))):
+            if one:
+                lines.append([f"{one['size']:,}" if one is point else "", name, f"{one['cpu']:.2f}", f"{one['ratio']:.3f}",
+                              f"{one['switches']:.3f}" if "switches" in one else "-", f"{one['cpu_at_rest']:.4f}",
+                              f"{one['pss_kib']:.0f}"] + ([f"{one['of_reference']:.3f}"] if "of_reference" in one else []))
+    wide = [max(len(line[column]) for line in lines if column < len(line)) for column in range(len(lines[0]))]
+    return ["  ".join(cell.ljust(room) if column == 1 else cell.rjust(room)
+                      for column, (cell, room) in enumerate(zip(line, wide))) for line in lines]
 
 
 def text(results):
@@ -217,9 +265,7 @@ def text(results):
                  f"{results['seconds']} s; load average {facts['load_before']} before, {facts['load_after']} after"]
     for name, curve in results["curves"].items():
         lines += ["", f"{name}: {curve['what']}"]
-        for point in curve["points"]:
-            lines.append(f"{point['size']:>8}  {point['cpu']:7.2f} us/request  {point['ratio']:.3f} of the first  "
-                         f"{point['cpu_at_rest']:.4f} of a core at rest  {point['pss_kib']:8.0f} KiB")
+        lines += table(curve)
     told = results["spread"]
     lines += ["", f"spread: 4 children, {told['offered_rps']} requests/s offered, {KIB} bytes after 10 ms: busy workers "
               + " ".join(f"{busy:.2f}" for busy in told["busy"]) + f", at most {told['uneven_busy']:.0%} from even; requests "
@@ -232,24 +278,38 @@ def text(results):
 
 def svg(results):
     """A panel to a curve: CPU per request as a ratio to the first point, over the size."""
-    wide, high, parts = 210, 150, []
+    ratios = [one["ratio"] for curve in results["curves"].values() for point in curve["points"]
+              for one in (point, point.get("reference", point))]
+    wide, high, parts, top = 210, 170, [], max(2, math.ceil(max(ratios)))
     for place, (name, curve) in enumerate(results["curves"].items()):
         left, points = 45 + place * (wide + 45), curve["points"]
-        y = lambda ratio: 40 + high - min(ratio, 2.0) / 2.0 * high
+        y = lambda ratio: 56 + high - ratio / top * high
         x = lambda index: left + index * wide / max(1, len(points) - 1)
-        for ratio in (0, 1, 2):
-            parts.append(f'<path d="M{left} {y(ratio)}H{left + wide}" stroke="#ccc"/>'
-                         f'<text x="{left - 6}" y="{y(ratio) + 4}" text-anchor="end">{ratio}</text>')
-        line = " ".join(f"{x(index):.1f},{y(point['ratio']):.1f}" for index, point in enumerate(points))
-        parts.append(f'<polyline points="{line}" fill="none" stroke="#2166ac" stroke-width="2"/>')
+        for level in range(top + 1):
+            parts.append(f'<path d="M{left} {y(level):.1f}H{left + wide}" stroke="#ccc"/>'
+                         f'<text x="{left - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{level}</text>')
+        beside = [point["reference"] for point in points if "reference" in point]
+        for line, other, colour in ((beside, points, REFERENCE_COLOUR), (points, beside, OUR_COLOUR)):
+            path = " ".join(f"{x(index):.1f},{y(point['ratio']):.1f}" for index, point in enumerate(line))
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            for index, point in enumerate(line):
+                # Of two points the lower one has its figure below.
+                lower = other and (point["ratio"], line is points) < (other[index]["ratio"], other is points)
+                parts.append(f'<circle cx="{x(index):.1f}" cy="{y(point["ratio"]):.1f}" r="3" fill="{colour}"/>'
+                             f'<text x="{x(index):.1f}" y="{y(point["ratio"]) + (16 if lower else -8):.1f}" '
+                             f'text-anchor="middle" fill="{colour}">{point["ratio"]:.2f}</text>')
         for index, point in enumerate(points):
-            parts.append(f'<circle cx="{x(index):.1f}" cy="{y(point["ratio"]):.1f}" r="3" fill="#2166ac"/>'
-                         f'<text x="{x(index):.1f}" y="{40 + high + 16}" text-anchor="middle">{point["size"]:,}</text>'
-                         f'<text x="{x(index):.1f}" y="{y(point["ratio"]) - 8:.1f}" text-anchor="middle">'
-                         f'{point["ratio"]:.2f}</text>')
-        parts.append(f'<text x="{left}" y="{40 + high + 34}">{curve["what"]}</text>')
+            parts.append(f'<text x="{x(index):.1f}" y="{56 + high + 16}" text-anchor="middle">{point["size"]:,}</text>')
+            if "of_reference" in point:
+                parts.append(f'<text x="{x(index):.1f}" y="{56 + high + 48}" text-anchor="middle">'
+                             f'{point["of_reference"]:.2f}</text>')
+        parts.append(f'<text x="{left}" y="{56 + high + 32}">{escape(curve["what"])}</text>')
+        if beside:
+            parts.append(f'<text x="{left}" y="{56 + high + 64}">ours / {escape(curve["reference"])} (above)</text>')
     total = 45 + len(results["curves"]) * (wide + 45)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {high + 90}" width="{total}" '
-            f'height="{high + 90}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {high + 130}" width="{total}" '
+            f'height="{high + 130}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
             f'<text x="6" y="18" font-size="14">CPU per request beside ever more of what only waits, as a ratio to the '
-            f'first point</text>' + "".join(parts) + "</svg>\n")
+            f'first point</text><text x="6" y="36"><tspan fill="{OUR_COLOUR}">ostler</tspan>, '
+            f'<tspan fill="{REFERENCE_COLOUR}">nginx</tspan> (to its own first point); {results["rounds"]} rounds of '
+            f'{results["seconds"]} s</text>' + "".join(parts) + "</svg>\n")

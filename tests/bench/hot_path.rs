@@ -13,8 +13,7 @@ use ostler::clock::Moment;
 use ostler::config::model::{Config, Forwarding, Via};
 use ostler::config::{Options, from_text};
 use ostler::http::{
-    Asked as AskedOfBackend, Body, FieldSlots, HeadKind, HeadLimits, HeadScan, Method, RequestHead,
-    ResponseHead,
+    Asked as AskedOfBackend, Body, FieldSlots, HeadLimits, HeadScan, Method, RequestHead, ResponseHead,
 };
 use ostler::ids::{BackendId, Generation, SlotIndex, WorkerIndex};
 use ostler::log::access::{AccessRecord, Answerer, ConnectionEnd};
@@ -81,7 +80,6 @@ struct World {
     config: Config,
     router: Router,
     limits: HeadLimits,
-    scan: HeadScan,
     slots: FieldSlots,
     path: Vec<u8>,
     out: Gather,
@@ -138,7 +136,6 @@ impl World {
             router: Router::new(&config),
             config,
             limits,
-            scan: HeadScan::new(),
             slots: FieldSlots::new(),
             path: Vec::new(),
             out: Gather::new(),
@@ -164,10 +161,10 @@ impl World {
     }
 
     fn parse(&mut self) -> RequestHead<'static, '_> {
-        self.scan.reset();
-        let end = self.scan.scan(black_box(REQUEST), &self.limits, HeadKind::Request);
-        let end = end.expect("sound").expect("whole");
-        RequestHead::parse(&REQUEST[..end], &mut self.slots, &self.limits).expect("sound")
+        let found =
+            RequestHead::find(&mut HeadScan::new(), black_box(REQUEST), &mut self.slots, &self.limits);
+        let found = found.expect("sound").expect("whole");
+        RequestHead::of(&REQUEST[..found.end], found, &mut self.slots, &self.limits).expect("sound")
     }
 }
 
@@ -176,14 +173,12 @@ fn request_head(world: &mut World) {
 }
 
 fn response_head(world: &mut World) {
-    world.scan.reset();
     let bytes = black_box(&world.response[..]);
-    let end =
-        world.scan.scan(bytes, &HeadLimits::RESPONSE, HeadKind::Response).expect("sound").expect("whole");
+    let limits = &HeadLimits::RESPONSE;
+    let found = ResponseHead::find(&mut HeadScan::new(), bytes, &mut world.slots, limits);
+    let found = found.expect("sound").expect("whole");
     let asked = AskedOfBackend { method: Method::Get, upgrade: false };
-    black_box(
-        &ResponseHead::parse(&bytes[..end], &mut world.slots, &HeadLimits::RESPONSE, asked).expect("sound"),
-    );
+    black_box(&ResponseHead::of(&bytes[..found.end], found, &mut world.slots, limits, asked).expect("sound"));
 }
 
 fn framing(world: &mut World) {
@@ -308,7 +303,6 @@ fn exchange(world: &mut World, extended: bool) {
         config,
         router,
         limits,
-        scan,
         slots,
         path,
         out,
@@ -332,15 +326,15 @@ fn exchange(world: &mut World, extended: bool) {
         local: *local,
         may_keep: true,
     };
-    scan.reset();
     let bytes = black_box(REQUEST);
-    let end = scan.scan(bytes, limits, HeadKind::Request).expect("sound").expect("whole");
+    let found = RequestHead::find(&mut HeadScan::new(), bytes, slots, limits).expect("sound").expect("whole");
+    let end = found.end;
     let row = block.worker(WorkerIndex(7));
     row.hold(4711);
     out.clear();
     let begun = exchange.begin(
         &bytes[..end],
-        Arrival { requests: 2, more: false, limits },
+        Arrival { requests: 2, more: false, limits, found },
         Desk { slots, path, out },
         &cx,
         &mut |head, _| {

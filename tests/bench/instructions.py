@@ -4,10 +4,14 @@ A part is done a few times and then many times more; the difference is the part 
 program cost. That needs no more of callgrind than the total it prints, hence no crate and no runner whose version
 must fit. Counts depend on what compiled and what is linked in, so a baseline is keyed to compiler, libc and the
 vector instructions that the processor has; without one for the key at hand nothing is compared, and that is said.
+What is counted is not the release: counting.toml builds the same code in seconds rather than minutes, and without the
+inlining over crates that moves counts by percents when something else changes. Nanoseconds (--times) are the release's.
 """
+import concurrent.futures
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -29,17 +33,27 @@ def key():
     with open("/proc/cpuinfo") as f:
         if re.search(r"^flags.*\bavx2\b", f.read(), re.MULTILINE):
             vectors = "avx2"
-    return f"{rustc}; {libc}; {os.uname().machine}, {vectors}"
+    return f"{rustc}; {libc}; {os.uname().machine}, {vectors}; {os.path.basename(machine.COUNTING)}"
 
 
 def count(program, part, times):
-    words = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, part, str(times)]
-    # Hash tables and stacks begin alike each time.
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    directory, name = os.path.split(program)
+    words = [shutil.which("valgrind"), "--tool=callgrind", "--callgrind-out-file=/dev/null", f"./{name}", part, str(times)]
+    # No environment and a short name, so that the stack begins alike each time.
+    done = subprocess.run(words, cwd=directory, env={}, capture_output=True, text=True, timeout=300)
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode != 0 or not found:
         raise SystemExit(f"callgrind failed on {part}: {done.stderr[-500:]}")
     return int(found[1])
+
+
+def count_all(program, names):
+    """Instructions of each part, done once. Counts don't mind company, so each core has a part."""
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as cores:
+        few = [cores.submit(count, program, name, FEW) for name in names]
+        many = [cores.submit(count, program, name, MANY) for name in names]
+        return {name: round((more.result() - less.result()) / (MANY - FEW), 1)
+                for name, less, more in zip(names, few, many)}
 
 
 def parts(program):
@@ -64,11 +78,11 @@ def check(accept):
         print(f"instruction counts: skipped, there is no baseline for {here}; the command with --accept makes one")
         return 0
     machine.install(["valgrind"])
-    program = machine.build(["hot-path"], ostler="-")["hot-path"]
-    counts, worse = {}, []
+    program = machine.build_to_count("hot-path")
+    named = parts(program)
+    counts, worse = count_all(program, list(named)), []
     print(here)
-    for part, what in parts(program).items():
-        counts[part] = round((count(program, part, MANY) - count(program, part, FEW)) / (MANY - FEW), 1)
+    for part, what in named.items():
         line = f"{part:14} {counts[part]:9.1f}"
         if known and part in known:
             change = counts[part] / known[part] - 1
@@ -77,7 +91,7 @@ def check(accept):
                 worse.append(f"{part} takes {counts[part]:.0f} instructions, {change:.1%} more than the baseline")
         elif known:
             worse.append(f"{part} has no baseline")
-        print(f"{line}  {what}", flush=True)
+        print(f"{line}  {what}")
     on, off, most = EXTENDED
     cost = counts[on] / counts[off]
     print(f"ExtendedStatus On against Off: {counts[on]:.0f} / {counts[off]:.0f} = {cost:.4f}, at most {most}")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COUNTING = os.path.join(ROOT, "tests", "bench", "counting.toml")
 # A program, and the Debian package that has it.
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "apache2": "apache2-bin", "wrk": "wrk",
             "taskset": "util-linux", "valgrind": "valgrind"}
@@ -57,12 +58,24 @@ def build(examples, ostler=None):
     # Without a word cargo would build everything.
     if words and subprocess.run(command, cwd=ROOT).returncode != 0:
         raise SystemExit("the release build failed")
-    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    release = os.path.join(json.loads(found.stdout)["target_directory"], "release")
+    release = os.path.join(target_directory(), "release")
     tools = {example: os.path.join(release, "examples", example) for example in examples}
     tools["ostler"] = os.path.abspath(ostler) if ostler else os.path.join(release, "ostler")
     return tools
+
+
+def build_to_count(example):
+    """The path of an example, built as COUNTING says."""
+    command = ["cargo", "--config", COUNTING, "build", "--locked", "--quiet", "--example", example]
+    if subprocess.run(command, cwd=ROOT).returncode != 0:
+        raise SystemExit(f"the build of {example} failed")
+    return os.path.join(target_directory(), "debug", "examples", example)
+
+
+def target_directory():
+    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return json.loads(found.stdout)["target_directory"]
 
 
 def output(words):

@@ -84,14 +84,17 @@ def wrk(row, port, seconds, cores, clients=None):
                             stderr=subprocess.PIPE, text=True)
 
 
-def faults(row, heard):
-    """What is wrong with the answers that wrk got: it looks at the status, and counts the bytes."""
+def faults(row, heard, length):
+    """What is wrong with the answers that wrk got: it looks at the status, and counts the bytes.
+
+    A right answer has `length` bytes, head and all; those under way at the end count in bytes only.
+    """
     errors = {kind: count for kind, count in heard["errors"].items() if count}
     if errors:
         return f"errors: {errors}"
-    least, most = heard["requests"] * row.size, (heard["requests"] + row.clients) * (row.size + 1024)
+    least, most = heard["requests"] * length, (heard["requests"] + row.clients) * length
     if not heard["requests"] or not least <= heard["bytes"] <= most:
-        return f"{heard['requests']} answers of {row.size} bytes in {heard['bytes']} bytes"
+        return f"{heard['requests']} answers of {length} bytes in {heard['bytes']} bytes"
     return None
 
 

@@ -1,5 +1,14 @@
 """Results as text and as a picture. Decides nothing and measures nothing."""
+import configparser
+import os
+import textwrap
 from html import escape
+
+# What is known of budgets above their goals, by the names that the report gives them.
+NOTES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.ini")
+# What a note tells, in the order in which it is told.
+NOTE_PARTS = ("profile", "tried", "next")
+WIDTH = 118
 
 # Figures with a column of their own: name, title, form.
 COLUMNS = (("cpu", "CPU us/req", "{:.2f}"), ("rps", "requests/s", "{:.0f}"), ("p50", "p50 us", "{:.0f}"),
@@ -28,17 +37,38 @@ def verdict(value, budget):
     return f"{value:.3g}, ABOVE its gate ({budget.gate:g}; goal {budget.goal:g})"
 
 
-def judged(row, result):
-    """A line for each budget of a row: what it is, and how it stands."""
+def budget_name(budget):
+    if hasattr(budget, "whom"):
+        return f"{budget.figure} of {budget.who} / {budget.whom}"
+    return f"{budget.who} {budget.figure}"
+
+
+def read_notes(path=NOTES):
+    """The notes: ROW: BUDGET to what is told of it."""
+    parser = configparser.ConfigParser(interpolation=None, delimiters=(":",), comment_prefixes=("#",))
+    with open(path) as f:
+        parser.read_file(f)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def noted(row, budget, notes):
+    """What is known of a budget that is above its goal, below its line."""
+    note = notes.get(f"{row.name}: {budget_name(budget)}")
+    if not note:
+        return [f"  nothing is known of that yet: {os.path.basename(NOTES)} has no note"]
+    words = "; ".join(f"{part}: {' '.join(note[part].split())}" for part in NOTE_PARTS)
+    return textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+def judged(row, result, notes):
+    """A line for each budget of a row: what it is, and how it stands; with its note if it is above its goal."""
     lines = []
     for budget in row.budgets:
-        us = result["contestants"].get(budget.who, {})
+        us, name = result["contestants"].get(budget.who, {}), budget_name(budget)
         if not hasattr(budget, "whom"):
             value = us.get("once", {}).get(budget.figure)
-            name = f"{budget.who} {budget.figure}"
         else:
             them = result["contestants"].get(budget.whom, {})
-            name = f"{budget.figure} of {budget.who} / {budget.whom}"
             ours, theirs = (told.get("rounds") or [] for told in (us, them))
             ratios = sorted(one[budget.figure] / two[budget.figure] for one, two in zip(ours, theirs)
                             if two[budget.figure])
@@ -46,7 +76,22 @@ def judged(row, result):
             value = (ratios[middle] + ratios[-1 - middle]) / 2 if ratios else None
         if value is not None:
             lines.append(f"budget: {name}: {verdict(value, budget)}")
+            if value > budget.goal:
+                lines += noted(row, budget, notes)
     return lines
+
+
+def title(row, result):
+    """What a row is, and what its ratios are to: its reference may have been left out, or have failed."""
+    name, reference = f"{row.name}: {result['what']}", result["reference"]
+    if row.kind == "start":
+        return name
+    told = result["contestants"].get(reference)
+    if told is None:
+        return f"{name}; no ratios: {reference} was left out"
+    if "fault" in told:
+        return f"{name}; no ratios: {reference} failed"
+    return f"{name}; ratios to {reference}"
 
 
 def table(row, result):
@@ -72,8 +117,8 @@ def table(row, result):
                       for column, cell in enumerate(line)).rstrip() for line in lines]
 
 
-def text(results, rows):
-    facts = results["machine"]
+def text(results, rows, notes=None):
+    facts, notes = results["machine"], read_notes() if notes is None else notes
     lines = ["", f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; {facts['rustc']}",
              "; ".join(facts[name] for name in ("ostler", "nginx", "haproxy", "httpd", "wrk")),
              f"{results['rounds']} rounds of {results['seconds']} s; load average {facts['load_before']} before, "
@@ -82,7 +127,7 @@ def text(results, rows):
         result = results["rows"].get(row.name)
         if not result:
             continue
-        lines += ["", f"{row.name}: {result['what']}; ratios to {result['reference']}"] + table(row, result)
+        lines += ["", title(row, result)] + table(row, result)
         for name, told in result["contestants"].items():
             if "fault" in told:
                 lines.append(f"FAILED: {told['fault']}")
@@ -92,7 +137,7 @@ def text(results, rows):
                 said.append(f"{told['once']['pss_kib']:.0f} KiB of memory (PSS) at start")
             if said:
                 lines.append(f"{name}: {', '.join(said)}")
-        lines += judged(row, result)
+        lines += judged(row, result, notes)
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ use ostler::buf::{Backlog, Gather};
 use ostler::clock::Moment;
 use ostler::config::model::Config;
 use ostler::config::{Options, from_text};
-use ostler::http::{FieldSlots, HeadKind, HeadLimits, HeadScan, MAX_HEAD};
+use ostler::http::{FieldSlots, HeadLimits, HeadScan, MAX_HEAD, RequestHead};
 use ostler::ids::HostId;
 use ostler::proxy::exchange::{Aftermath, Arrival, Begun, Context, Desk, Exchange, Failure, Record, Refusal};
 use ostler::proxy::router::Router;
@@ -278,8 +278,8 @@ impl Pair {
     /// The next request, if its head is here.
     fn begin(&mut self, more: bool) -> bool {
         let limits = self.world.limits();
-        let end = match self.scan.scan(&self.client_rest, &limits, HeadKind::Request) {
-            Ok(Some(end)) => end,
+        let found = match RequestHead::find(&mut self.scan, &self.client_rest, &mut self.slots, &limits) {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 assert!(self.client_rest.len() <= limits.total.min(MAX_HEAD), "a head that waits is bounded");
                 return false;
@@ -293,12 +293,17 @@ impl Pair {
         };
         self.requests += 1;
         let mut account = Account::new(self.requests);
-        let bytes: Vec<u8> = self.client_rest.drain(..end).collect();
+        let bytes: Vec<u8> = self.client_rest.drain(..found.end).collect();
         let cx = self.context();
         self.out.clear();
         let begun = self.exchange.begin(
             &bytes,
-            Arrival { requests: self.requests, more: more || !self.client_rest.is_empty(), limits: &limits },
+            Arrival {
+                requests: self.requests,
+                more: more || !self.client_rest.is_empty(),
+                limits: &limits,
+                found,
+            },
             Desk { slots: &mut self.slots, path: &mut self.path, out: &mut self.out },
             &cx,
             &mut |head, _| match strict::request(&bytes, Taste::Received) {

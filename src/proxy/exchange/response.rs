@@ -2,9 +2,7 @@
 
 use super::{Context, Exchange, Expect, Failure, Stage, WEBSOCKET};
 use crate::buf::Gather;
-use crate::http::{
-    Asked, Body, FieldSlots, HeadKind, HeadLimits, Piece, ResponseBody, ResponseHead, Version, chunked,
-};
+use crate::http::{Asked, Body, FieldSlots, HeadLimits, Piece, ResponseBody, ResponseHead, Version, chunked};
 use crate::proxy::outcome::MAX_INTERIMS;
 use crate::proxy::rewrite::{self, Encoding, ResponsePlan, body_piece};
 
@@ -33,15 +31,18 @@ impl Exchange {
                 Stage::Over => return Ok(used),
                 Stage::Head => {
                     let rest = &input[used..];
-                    match self.scan.scan(rest, &HeadLimits::RESPONSE, HeadKind::Response) {
-                        Err(fault) => return Err(Failure::Malformed(fault)),
+                    let limits = &HeadLimits::RESPONSE;
+                    let found = match ResponseHead::find(&mut self.scan, rest, slots, limits) {
+                        Ok(Some(found)) => found,
                         Ok(None) => return Ok(used),
-                        Ok(Some(length)) => {
-                            self.scan.reset();
-                            self.response_head(&rest[..length], slots, cx, observe, out)?;
-                            used += length;
-                        }
-                    }
+                        Err(fault) => return Err(Failure::Malformed(fault)),
+                    };
+                    self.scan.reset();
+                    let asked = Asked { method: self.method, upgrade: self.upgrade };
+                    let head = ResponseHead::of(&rest[..found.end], found, slots, limits, asked)
+                        .map_err(Failure::Malformed)?;
+                    self.response_head(&head, cx, observe, out)?;
+                    used += found.end;
                 }
                 Stage::Body => {
                     let (consumed, piece) = self.response.next(&input[used..]).map_err(Failure::Malformed)?;
@@ -84,15 +85,11 @@ impl Exchange {
 
     fn response_head(
         &mut self,
-        bytes: &[u8],
-        slots: &mut FieldSlots,
+        head: &ResponseHead<'_, '_>,
         cx: &Context<'_>,
         observe: &mut dyn FnMut(&ResponseHead<'_, '_>),
         out: &mut Gather,
     ) -> Result<(), Failure> {
-        let asked = Asked { method: self.method, upgrade: self.upgrade };
-        let head =
-            ResponseHead::parse(bytes, slots, &HeadLimits::RESPONSE, asked).map_err(Failure::Malformed)?;
         let host = cx.config.host(self.host);
         let via = self.forwarding.via;
         if (100..200).contains(&head.status) && head.status != 101 {
@@ -107,7 +104,7 @@ impl Exchange {
             }
             // A 100 that the client does not wait for (any more) would only confuse it.
             if self.version != Version::Http10 && (head.status != 100 || awaited) {
-                out.push_with(|owned| rewrite::interim_head(&head, via, &host.name, owned));
+                out.push_with(|owned| rewrite::interim_head(head, via, &host.name, owned));
             }
             return Ok(());
         }
@@ -119,7 +116,7 @@ impl Exchange {
             // it; one that redirects or refuses does not, and the client need not send it (RFC 9110, 10.1.1).
             self.expect = if head.status < 300 { Expect::Settled } else { Expect::Declined };
         }
-        observe(&head);
+        observe(head);
         self.record.upstream_status = head.status;
         self.record.status = head.status;
         self.head.clear();
@@ -165,7 +162,7 @@ impl Exchange {
             upgrade: head.upgrade.filter(|_| self.stage == Stage::Tunnel),
             reverse,
         };
-        out.push_with(|owned| rewrite::response_head(&head, &mut plan, owned));
+        out.push_with(|owned| rewrite::response_head(head, &mut plan, owned));
         if self.response.is_done() {
             self.end_response(out);
         }

@@ -94,6 +94,69 @@ fn a_name_that_backends_take_for_one_of_ours_forges_nothing() {
 }
 
 #[test]
+fn lines_that_came_as_we_write_them_and_others_come_out_alike() {
+    // Between each two: nothing, a line that ends here, or one that has to be spelt anew.
+    let plain = ["A: 1", "B-c: two words", "D: \u{e9}\t:"];
+    for between in [
+        "",
+        "Connection: x",
+        "Expect: 100-continue",
+        "Odd:1",
+        "Odd:  1",
+        "Odd: 1 ",
+        "Odd:",
+        "Odd: ",
+        "oDD:\t1",
+    ] {
+        let (mut request, mut want) = (String::new(), String::new());
+        for line in plain {
+            request += &format!("{line}\n{between}\n").replace("\n\n", "\n");
+            want += &format!("{line}\n");
+            if let Some((name, value)) =
+                between.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("odd"))
+            {
+                want += &format!("{name}: {}\n", value.trim());
+            }
+        }
+        let got = requested(&format!("GET / HTTP/1.1\nHost: h\n{request}\n"), &PLAN);
+        assert_eq!(got, format!("GET /t HTTP/1.1\nHost: b:1\n{want}\n"), "{between:?}");
+    }
+}
+
+#[test]
+fn status_lines_are_ours_whatever_the_backend_wrote() {
+    for (line, want) in [
+        ("HTTP/1.1 200 OK", "HTTP/1.1 200 OK"),
+        ("HTTP/1.0 200 OK", "HTTP/1.1 200 OK"),
+        ("HTTP/1.1 299", "HTTP/1.1 299 "),
+        ("HTTP/1.1 299 ", "HTTP/1.1 299 "),
+        ("HTTP/1.1 599 a  b\u{e9}", "HTTP/1.1 599 a  b\u{e9}"),
+    ] {
+        for fields in ["", "A: b\n", "A:b\n", "Connection: close\nA: b\n"] {
+            let bytes = crlf(&format!("{line}\n{fields}\n"));
+            let (mut slots, mut out) = (FieldSlots::new(), Vec::new());
+            let asked = Asked { method: Method::Get, upgrade: false };
+            let head = ResponseHead::parse(&bytes, &mut slots, &HeadLimits::RESPONSE, asked).expect("sound");
+            interim_head(&head, Via::Off, "name", &mut out);
+            let passed = if fields.is_empty() { "" } else { "A: b\n" };
+            assert_eq!(shown(&out), format!("{want}\n{passed}\n"), "{line:?} {fields:?}");
+        }
+    }
+}
+
+#[test]
+fn addresses_are_written_as_everybody_writes_them() {
+    for address in ["0.0.0.0", "9.10.99.100", "255.249.1.200", "2001:db8::7"] {
+        let (plain, mut out) = (address.parse().expect("an address"), Vec::new());
+        display(&mut out, plain);
+        assert_eq!(shown(&out), address);
+    }
+    let mut out = Vec::new();
+    display(&mut out, "::ffff:192.0.2.7".parse().expect("an address"));
+    assert_eq!(shown(&out), "192.0.2.7");
+}
+
+#[test]
 fn max_forwards_never_goes_below_zero_and_above_what_came() {
     for (value, want) in [("3", "2"), ("1", "0"), ("0", "0"), ("007", "6"), ("-1", "-1"), ("", "")] {
         let got = requested(&format!("OPTIONS / HTTP/1.1\nHost: h\nMax-Forwards: {value}\n\n"), &PLAN);

@@ -160,8 +160,8 @@ impl Talk<'_> {
             limits.field_size as usize,
         );
         let cx = self.world.context();
-        let end = match self.scan.scan(&self.client_rest, &limits, HeadKind::Request) {
-            Ok(Some(end)) => end,
+        let found = match RequestHead::find(&mut self.scan, &self.client_rest, &mut self.slots, &limits) {
+            Ok(Some(found)) => found,
             Ok(None) => {
                 assert!(self.client_rest.len() <= limits.total, "an endless head is refused in time");
                 return;
@@ -172,12 +172,17 @@ impl Talk<'_> {
                 return;
             }
         };
-        let bytes: Vec<u8> = self.client_rest.drain(..end).collect();
+        let bytes: Vec<u8> = self.client_rest.drain(..found.end).collect();
         self.out.clear();
         let observed = &mut self.observed;
         let begun = self.exchange.begin(
             &bytes,
-            Arrival { requests: self.world.requests, more: !self.client_rest.is_empty(), limits: &limits },
+            Arrival {
+                requests: self.world.requests,
+                more: !self.client_rest.is_empty(),
+                limits: &limits,
+                found,
+            },
             Desk { slots: &mut self.slots, path: &mut self.path, out: &mut self.out },
             &cx,
             &mut |_, host| observed.push(host.index() as u16),

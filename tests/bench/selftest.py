@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Does scripts/bench see what is wrong? Its checks against servers that answer wrongly, its sums against known ones.
+
+Needs none of the programs that are compared; the rounds under load want wrk, and are left out without it.
+"""
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from dataclasses import replace
+from types import SimpleNamespace
+
+import bench
+import contestants
+import curves
+import instructions
+import meters
+import report
+from contestants import Failed, Server
+from misbehave import answer
+from rows import Absolute, Budget, ROWS, Row
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CORE = str(min(os.sched_getaffinity(0)))
+
+
+def quietly(act, *words):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return act(*words)
+
+
+def told(rounds, once=None):
+    return {"once": once or {}, "rounds": rounds, "median": {}, "ratio": {}}
+
+
+class Misbehaviour(unittest.TestCase):
+    """Servers that answer wrongly, seen by what looks at a row's answers."""
+
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory(prefix="ostler-bench-")
+        self.addCleanup(self.directory.cleanup)
+
+    def server(self, manner):
+        home = os.path.join(self.directory.name, manner.replace(" ", "-"))
+        os.mkdir(home)
+        words = [sys.executable, os.path.join(HERE, "misbehave.py"), manner]
+        server = Server(manner, words, CORE, home, speaks=True)
+        self.addCleanup(server.stop)
+        return server
+
+    def stage(self, row, *manners):
+        """A row whose contestants are such servers."""
+        stage = bench.Stage(row, manners, {}, self.directory.name, [CORE, CORE])
+        stage.servers = {manner: self.server(manner) for manner in manners}
+        for server in stage.servers.values():
+            # A right answer's, as a start would have learnt it.
+            server.length = len(answer(row.size))
+        return stage
+
+    def test_a_look_at_an_answer_sees_whatever_is_wrong_with_it(self):
+        row = Row("test", "", size=1024)
+        right = self.server("right")
+        # The head that it sends has 41 bytes, on either connection.
+        self.assertEqual([right.check(row), right.check(row, kept=True)], [1024 + 41] * 2)
+        for manner in ("wrong body", "short", "cut", "long", "wrong status", "nothing", "no head", "wrong letters"):
+            server = self.server(manner)
+            with self.subTest(manner):
+                with self.assertRaises(Failed) as fault:
+                    server.check(row)
+                self.assertIn(f"{manner} answers ", str(fault.exception))
+
+    def test_a_kept_connection_must_be_kept_and_its_second_answer_right_too(self):
+        row = Row("test", "")
+        for manner in ("nothing", "short", "long", "wrong letters", "right once"):
+            server = self.server(manner)
+            with self.subTest(manner), self.assertRaises((Failed, TimeoutError)):
+                server.patience = 1
+                server.check(row, kept=True)
+
+    def test_a_wrong_answer_takes_its_contestant_out_of_the_row_and_no_other(self):
+        stage = self.stage(Row("test", "", ("right", "wrong letters")), "right", "wrong letters")
+        # What a client without eyes for the body says of the load itself.
+        heard = {"requests": 100, "seconds": 1.0, "p50": 1, "p99": 2, "bytes": 0, "errors": {}}
+        stage.wrk = lambda server, seconds, look=None: dict(heard)
+        quietly(stage.play, 2, 1)
+        self.assertEqual(stage.living(), ["right"])
+        self.assertEqual(len(stage.rounds["right"]), 2)
+        self.assertEqual(stage.rounds["wrong letters"], [])
+        result = bench.summary(stage)
+        self.assertIn("wrong letters answers", result["contestants"]["wrong letters"]["fault"])
+        self.assertEqual(bench.exit_code({"rows": {"test": result}}), 1)
+        shown = report.text({"machine": facts(), "rounds": 2, "seconds": 1, "rows": {"test": result}}, [stage.row], {})
+        self.assertIn("FAILED: wrong letters: wrong letters answers b'HTTP/1.1 200 OK", shown)
+
+    def test_answers_that_go_wrong_during_a_round_make_it_void(self):
+        stage = self.stage(Row("test", "", ("right once",)), "right once")
+        stage.wrk = lambda server, seconds: {"requests": 100, "seconds": 1.0, "p50": 1, "p99": 2}
+        quietly(stage.guarded, "right once", stage.round, 1, 0)
+        self.assertEqual((stage.living(), stage.rounds["right once"]), ([], []))
+
+    def test_a_server_that_never_starts_or_never_serves_fails_its_row_only(self):
+        home = os.path.join(self.directory.name, "false")
+        os.mkdir(home)
+        with self.assertRaises(Failed):
+            Server("false", ["false"], CORE, home, speaks=True)
+        server = Server("false", ["false"], CORE, home, port=1)
+        self.addCleanup(server.stop)
+        with self.assertRaises(Failed) as fault:
+            server.wait_until_serving(Row("test", ""))
+        self.assertIn("false does not serve", str(fault.exception))
+
+    @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
+    def test_wrk_under_load_sees_wrong_lengths_and_statuses(self):
+        stage = self.stage(Row("test", "", ("right",), clients=4), "right", "short", "wrong status", "nothing")
+        self.assertGreater(stage.wrk(stage.servers["right"], 1)["requests"], 0)
+        for manner in ("short", "wrong status", "nothing"):
+            with self.subTest(manner):
+                quietly(stage.guarded, manner, stage.wrk, 1)
+                self.assertIn(manner, stage.faults)
+
+    def test_what_wrk_counts_is_held_to_what_was_asked(self):
+        row = Row("test", "", clients=4)
+        none = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
+        for heard, fault in (
+            ({"requests": 100, "bytes": 110_000, "errors": none}, None),
+            # Four clients may have one more under way each.
+            ({"requests": 100, "bytes": 114_400, "errors": none}, None),
+            ({"requests": 100, "bytes": 114_401, "errors": none}, "100 answers of 1100 bytes in 114401 bytes"),
+            ({"requests": 100, "bytes": 109_999, "errors": none}, "100 answers of 1100 bytes in 109999 bytes"),
+            ({"requests": 0, "bytes": 0, "errors": none}, "0 answers of 1100 bytes in 0 bytes"),
+            ({"requests": 100, "bytes": 110_000, "errors": none | {"status": 1}}, "errors: {'status': 1}"),
+            ({"requests": 100, "bytes": 110_000, "errors": none | {"timeout": 2}}, "errors: {'timeout': 2}"),
+        ):
+            with self.subTest(heard=heard):
+                self.assertEqual(meters.faults(row, heard, 1100), fault)
+
+    def test_a_client_that_fails_or_tells_nothing_is_a_fault(self):
+        for text in ("import sys; sys.exit('broken')", "print('no figures')"):
+            client = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stage = bench.Stage(Row("test", ""), ("ostler",), {}, self.directory.name, [CORE, CORE])
+            self.assertIsNone(quietly(stage.guarded, "ostler", lambda _: meters.told(client, 30)))
+            self.assertEqual(stage.living(), [])
+
+
+def facts():
+    return dict.fromkeys(("cpu", "cores", "kernel", "rustc", "ostler", "nginx", "haproxy", "httpd", "wrk", "load_before"), "-")
+
+
+def figures(cpu, p99=1.0):
+    return {"cpu": cpu, "rps": 1.0, "p50": 1.0, "p99": p99, "switches": 0.0, "requests": 1}
+
+
+def played(row, **rounds):
+    """A stage as it is after its rounds."""
+    return SimpleNamespace(row=row, rounds=rounds, faults={}, once={name: {} for name in rounds})
+
+
+class Sums(unittest.TestCase):
+    def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians(self):
+        row = Row("test", "", ("nginx", "ostler"))
+        stage = played(row, nginx=[figures(cpu) for cpu in (10.0, 20.0, 60.0)],
+                       ostler=[figures(cpu) for cpu in (10.0, 40.0, 30.0)])
+        result = bench.summary(stage)["contestants"]
+        self.assertEqual(result["ostler"]["median"]["cpu"], 30.0)
+        self.assertEqual(result["ostler"]["ratio"]["cpu"], [1.0, 0.5, 2.0])
+        self.assertEqual(result["nginx"]["ratio"]["cpu"], [1.0, 1.0, 1.0])
+        # Nothing is divided by nothing, and requests are no merit.
+        self.assertNotIn("switches", result["ostler"]["ratio"])
+        self.assertNotIn("requests", result["ostler"]["ratio"])
+
+    def test_a_reference_that_failed_gives_no_ratios(self):
+        row = Row("test", "", ("nginx", "ostler"))
+        stage = played(row, nginx=[figures(1.0)], ostler=[figures(2.0), figures(2.0)])
+        stage.faults["nginx"] = "nginx: gone"
+        result = bench.summary(stage)
+        self.assertEqual(result["contestants"]["ostler"]["ratio"], {})
+        self.assertEqual(report.title(row, result), "test: ; no ratios: nginx failed")
+
+    def test_the_title_names_a_reference_only_if_there_is_one(self):
+        row = Row("test", "it", ("nginx", "ostler"))
+        for names, want in ((("nginx", "ostler"), "test: it; ratios to nginx"),
+                            (("ostler",), "test: it; no ratios: nginx was left out")):
+            stage = played(row, **{name: [figures(1.0)] for name in names})
+            self.assertEqual(report.title(row, bench.summary(stage)), want)
+        stage = played(replace(row, kind="start"), ostler=[{"start_ms": 1.0}])
+        self.assertEqual(report.title(stage.row, bench.summary(stage)), "test: it")
+
+    def test_budgets_are_judged_by_the_median_of_the_rounds_ratios(self):
+        budget = Budget("ostler", "nginx", gate=0.9, goal=0.8)
+        row = Row("test", "", budgets=(budget,))
+        for ours, want in (
+            ((0.8, 0.8, 5.0), ["budget: cpu of ostler / nginx: 0.8, at its goal (0.8)"]),
+            ((0.85, 0.1, 0.9), ["budget: cpu of ostler / nginx: 0.85, within its gate (0.9; goal 0.8)",
+                                "  profile: p; tried: t; next: n"]),
+            ((0.7, 0.8, 1.2, 1.4), ["budget: cpu of ostler / nginx: 1, ABOVE its gate (0.9; goal 0.8)",
+                                    "  profile: p; tried: t; next: n"]),
+        ):
+            result = {"contestants": {"ostler": told([figures(cpu) for cpu in ours]),
+                                      "nginx": told([figures(1.0) for _ in ours])}}
+            notes = {"test: cpu of ostler / nginx": {"profile": "p", "tried": "t", "next": "n"}}
+            self.assertEqual(report.judged(row, result, notes), want)
+        # Without one of the two there is nothing to judge.
+        self.assertEqual(report.judged(row, {"contestants": {"ostler": told([figures(1.0)])}}, {}), [])
+
+    def test_figures_with_a_budget_of_their_own_are_judged_in_their_unit(self):
+        row = Row("test", "", budgets=(Absolute("ostler", "pss_kib", 6144, 4096),))
+        result = {"contestants": {"ostler": told([], {"pss_kib": 5000})}}
+        self.assertEqual(report.judged(row, result, {}), [
+            "budget: ostler pss_kib: 5e+03, within its gate (6144; goal 4096)",
+            "  nothing is known of that yet: notes.ini has no note"])
+
+    def test_each_note_tells_all_of_a_budget_that_there_is(self):
+        there = {f"{row.name}: {report.budget_name(budget)}" for row in ROWS for budget in row.budgets}
+        for name, note in report.read_notes().items():
+            with self.subTest(name):
+                self.assertIn(name, there)
+                self.assertEqual(tuple(note), report.NOTE_PARTS)
+                self.assertTrue(all(words.strip() for words in note.values()))
+
+    def test_a_note_is_wrapped_below_its_budget(self):
+        row = Row("test", "", budgets=(Absolute("ostler", "start_ms", 50, 20),))
+        note = dict.fromkeys(report.NOTE_PARTS, "some words\n and more " * 10)
+        lines = report.noted(row, row.budgets[0], {"test: ostler start_ms": note})
+        self.assertGreater(len(lines), 3)
+        self.assertTrue(all(line.startswith("  ") and len(line) <= report.WIDTH for line in lines))
+        self.assertTrue(lines[0].startswith("  profile: some words and more some words"))
+
+    def test_a_curves_points_have_ratios_to_their_own_first_and_to_the_reference(self):
+        looks = [{"pss_kib": 1, "cpu_at_rest": 0.0}, {"pss_kib": 2, "cpu_at_rest": 0.0}]
+        ours = curves.points((1, 8), [[10.0, 20.0, 30.0], [20.0, 60.0, 30.0]], looks)
+        self.assertEqual([point["ratio"] for point in ours], [1.0, 2.0])
+        self.assertEqual([point["pss_kib"] for point in ours], [1, 2])
+        theirs = curves.points((1, 8), [[20.0, 40.0, 60.0], [20.0, 60.0, 20.0]], looks)
+        both = curves.beside(ours, theirs)
+        # Of each round, then the median: not the medians' ratio, which is 1.5 at the second point.
+        self.assertEqual([point["of_reference"] for point in both], [0.5, 1.0])
+        self.assertEqual([point["reference"]["ratio"] for point in both], [1.0, 1.0])
+        self.assertEqual(curves.beside(ours, None), ours)
+        results = {"machine": facts() | {"load_after": "-"}, "rounds": 3, "seconds": 1,
+                   "curves": {"children": {"what": "children", "reference": "nginx", "points": both},
+                              "rules": {"what": "rules", "reference": "", "points": ours}},
+                   "spread": {"offered_rps": 1, "busy": [1.0], "uneven_busy": 0.0, "requests": [1], "uneven_requests": 0.0},
+                   "burst": {"connections": 1, "pss_kib": [1, 2, 1], "ratio": 1.0}}
+        shown = [line.split() for line in curves.text(results).splitlines()]
+        for line in ("1 ostler 20.00 1.000 - 0.0000 1 0.500", "nginx 40.00 1.000 - 0.0000 1", "8 ostler 30.00 2.000 - 0.0000 2 1.000"):
+            self.assertIn(line.split(), shown)
+        drawn = curves.svg(results)
+        self.assertEqual(drawn.count("<circle"), 6)
+        self.assertIn("ours / nginx", drawn)
+
+    def test_the_committed_results_can_be_shown(self):
+        with open(os.path.join(HERE, "results.json")) as f:
+            results = json.load(f)
+        self.assertIn("budget: cpu of ostler / nginx: ", report.text(results, ROWS))
+        self.assertTrue(report.svg(results, ROWS).startswith("<svg"))
+        with open(os.path.join(HERE, "curves.json")) as f:
+            results = json.load(f)
+        self.assertIn("connections: idle connections beside", curves.text(results))
+        self.assertTrue(curves.svg(results).startswith("<svg"))
+
+
+if __name__ == "__main__":
+    unittest.main()

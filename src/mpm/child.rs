@@ -4,6 +4,7 @@ use super::accept::{Door, Doors, Newcomer};
 use super::conn::{BUFFER, Conn, Scratch};
 use super::handover::HandOver;
 use super::lead::Lead;
+use super::pipes::Pipes;
 use super::quota::Quota;
 use super::relay::Active;
 use super::rows::Rows;
@@ -137,6 +138,8 @@ pub struct Child {
     pub(super) lead: Lead,
     pub(super) poll: Mutex<Poll>,
     pub(super) registry: Registry,
+    /// For large bodies.
+    pub(super) pipes: Pipes,
     pub(super) waker: Waker,
     /// Until when the leader sleeps in the poll; 0 while nobody does.
     pub(super) leader_until: AtomicU64,
@@ -256,8 +259,12 @@ impl Child {
         let (handed, hand_over) = hand_over.unzip();
         let doors = Doors::new(doors, handed, poll.as_raw_fd());
         let threads = config.limits.threads_per_child;
+        let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
+        let spare =
+            soft.saturating_sub(descriptors::of_a_child(config.mpm, threads.into(), listening, logging));
+        // Under worker and prefork nothing else bounds them: they may not take what connections need.
+        let pipes = descriptors::pipes_of_a_child(soft).min(spare / 2) as u32;
         let event = (config.mpm == Mpm::Event).then(|| {
-            let (soft, _) = privilege::nofile().unwrap_or((1024, 1024));
             let room = descriptors::connections_of_a_child(soft, listening, logging);
             let room = room.clamp(u64::from(threads), 1 << 24) as u32;
             let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
@@ -306,6 +313,7 @@ impl Child {
             doors,
             poll: Mutex::new(poll),
             registry,
+            pipes: Pipes::new(pipes),
             waker,
             leader_until: AtomicU64::new(0),
             event,

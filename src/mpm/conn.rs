@@ -34,7 +34,7 @@ use std::time::Duration;
 pub const BUFFER: usize = MAX_HEAD;
 
 /// Bytes that one connection moves per turn before others get theirs.
-const TURN: usize = 256 * 1024;
+pub(super) const TURN: usize = 256 * 1024;
 
 /// What a request counts for against [`TURN`] beside its bytes: answering many in a row is work, too.
 pub(super) const REQUEST: usize = 4096;
@@ -249,7 +249,7 @@ impl Conn {
         let host = child.config.host(self.host);
         let mut silence = host.proxy_timeout;
         let mut connect = silence;
-        let mut waits = Waits { client_write: !self.backlog.is_empty(), ..Waits::default() };
+        let mut waits = Waits { client_write: self.owes_client(), ..Waits::default() };
         if let Some(active) = &self.active {
             if let Some(id) = active.exchange.backend() {
                 let backend = child.config.backend(id);
@@ -262,6 +262,11 @@ impl Conn {
         }
         let idle_until = Tick(child.idle_until.load(std::sync::atomic::Ordering::Relaxed));
         self.session.deadline(host, connect, silence, waits, idle_until)
+    }
+
+    /// Whether bytes are here that the client would not take yet.
+    pub(super) fn owes_client(&self) -> bool {
+        !self.backlog.is_empty() || self.active.as_ref().is_some_and(|active| active.down.pipe.is_some())
     }
 
     /// Whether nothing of a request or a response is here: whoever has the descriptor has the whole connection.
@@ -304,14 +309,14 @@ impl Conn {
             }
         };
         let client =
-            Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: !self.backlog.is_empty() };
+            Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: self.owes_client() };
         let upstream = self.active.as_ref().and_then(|active| {
             let link = active.link.as_ref()?;
             let read = !link.connecting
                 && !active.backend_eof
-                && self.backlog.is_empty()
+                && !self.owes_client()
                 && active.exchange.wants_response();
-            let write = link.connecting || !link.backlog.is_empty();
+            let write = link.connecting || !link.backlog.is_empty() || active.up.pipe.is_some();
             (read || write).then(|| Wish { fd: link.fd.as_fd(), read, write })
         });
         (client, upstream)

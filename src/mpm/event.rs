@@ -75,6 +75,7 @@ fn serve(child: &'static Child, seat: usize) {
             Turn::Leave => return,
             Turn::Rest => {
                 scratch = None;
+                child.pipes.close_idle();
                 child.lead.next_after_rest(seat)
             }
             Turn::Lead(guard) => {

@@ -26,6 +26,8 @@
 //! | `conn` | what does one client connection do next? |
 //! | `dial` | how does an exchange get its connection to a backend? |
 //! | `relay` | how do an exchange's bytes move? |
+//! | `splice` | which bytes of large bodies need not come by, and how do they move? |
+//! | `pipes` | who has which pipe for that? |
 //! | `backends` | which connections to backends are idle, who waits for one, which backend is well? |
 //! | `quota` | when is a child used up? |
 //! | `upstream` | how are backend connections opened, lent, kept? |
@@ -47,12 +49,14 @@ pub mod lead;
 mod leaving;
 mod occupancy;
 pub mod passage;
+pub mod pipes;
 mod prefork;
 mod progress;
 mod quota;
 mod record;
 pub mod relay;
 pub mod rows;
+mod splice;
 mod steward;
 pub mod table;
 pub mod timers;

@@ -8,6 +8,7 @@
 
 use super::child::{Child, Gauge};
 use super::conn::{Conn, Scratch, Step, send_gather};
+use super::splice::Passing;
 use super::table::News;
 use super::upstream::{Link, Marks};
 use crate::clock::Moment;
@@ -53,6 +54,10 @@ pub struct Active {
     backend_told: bool,
     /// The client has been told that the backend has sent its last byte (tunnel).
     client_told: bool,
+    /// How the response's body goes down to the client.
+    pub(super) down: Passing,
+    /// How the request's body goes up to the backend.
+    pub(super) up: Passing,
 }
 
 /// A capture above this size is not carried over to the next exchange.
@@ -75,6 +80,8 @@ impl Active {
             backend_eof,
             backend_told,
             client_told,
+            down,
+            up,
         } = self;
         exchange.reset();
         if capture.capacity() > KEEP_CAPTURE {
@@ -85,6 +92,8 @@ impl Active {
         *started = Moment(0);
         (*started_wall, *bytes_in, *bytes_out) = (0, 0, 0);
         *marks = Marks::default();
+        *down = Passing::default();
+        *up = Passing::default();
         for flag in [head_due, excess, backend_eof, backend_told, client_told] {
             *flag = false;
         }
@@ -103,6 +112,7 @@ impl Active {
                 .link
                 .as_ref()
                 .is_some_and(|link| !link.connecting && !link.deaf && link.backlog.is_empty())
+            && self.up.pipe.is_none()
     }
 }
 
@@ -167,6 +177,11 @@ impl Conn {
         if let Err(error) = self.flush_client(now.tick()) {
             return self.client_failed(active, &error, child);
         }
+        if active.down.pipe.is_some()
+            && let Err(error) = self.drain_response(active, child, now)
+        {
+            return self.client_failed(active, &error, child);
+        }
         if active.exchange.is_over() {
             return self.over(active, child, now);
         }
@@ -196,7 +211,7 @@ impl Conn {
     /// The response is complete, and so is the exchange once the client has all of it.
     fn over(&mut self, active: &mut Active, child: &Child, now: Moment) -> Flow {
         self.part(active, child, now);
-        if self.backlog.is_empty() { Flow::Done } else { Flow::Blocked }
+        if self.backlog.is_empty() && active.down.pipe.is_none() { Flow::Done } else { Flow::Blocked }
     }
 
     /// Whether another round could send something to the backend.
@@ -248,6 +263,19 @@ impl Conn {
         if !link.backlog.is_empty() {
             return Flow::Blocked;
         }
+        if active.up.pipe.is_some() {
+            if let Err(error) = self.drain_request(active, child, now) {
+                return self.upstream_deaf(active, &error, child);
+            }
+            if active.up.pipe.is_some() {
+                return Flow::Blocked;
+            }
+        }
+        if active.up.is_for(active.exchange.request_unseen())
+            && let Some(flow) = self.splice_request(active, child, scratch, now, moved)
+        {
+            return flow;
+        }
         scratch.out.clear();
         if active.head_due {
             active.head_due = false;
@@ -272,6 +300,7 @@ impl Conn {
                         length = have + count;
                         active.bytes_in += length as u64;
                         *moved += count;
+                        active.up.read(count);
                         self.session.body_bytes(count);
                         self.session.client_moved(now.tick());
                     }
@@ -315,7 +344,7 @@ impl Conn {
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.
     #[cold]
-    fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
+    pub(super) fn upstream_deaf(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "sending to the backend: {}", cause(error); "module" => "proxy");
         if active.exchange.is_tunnel() {
             return Flow::Dead;
@@ -324,6 +353,7 @@ impl Conn {
             link.deaf = true;
             link.backlog.clear();
         }
+        active.up.pipe = None;
         self.ready |= News::UPSTREAM_READ | News::UPSTREAM_CLOSED;
         Flow::Moved
     }
@@ -337,8 +367,17 @@ impl Conn {
         now: Moment,
         moved: &mut usize,
     ) -> Flow {
-        if !self.backlog.is_empty() || active.backend_eof || !self.ready.has(News::UPSTREAM_READ) {
+        if !self.backlog.is_empty()
+            || active.down.pipe.is_some()
+            || active.backend_eof
+            || !self.ready.has(News::UPSTREAM_READ)
+        {
             return Flow::Blocked;
+        }
+        if active.down.is_for(active.exchange.response_unseen())
+            && let Some(flow) = self.splice_response(active, child, scratch, now, moved)
+        {
+            return flow;
         }
         let Some(link) = active.link.as_mut() else { return Flow::Blocked };
         let have = link.rest.len();
@@ -364,6 +403,7 @@ impl Conn {
             self.ready.0 &= !News::UPSTREAM_READ.0;
         }
         *moved += count;
+        active.down.read(count);
         if !link.responded {
             link.responded = true;
             active.marks.first_byte = now;
@@ -431,7 +471,7 @@ impl Conn {
 
     /// The backend has sent its last byte.
     #[inline(never)]
-    fn upstream_ended(
+    pub(super) fn upstream_ended(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -460,7 +500,7 @@ impl Conn {
 
     /// The backend is gone before its response was whole. The one place where a request is sent a second time.
     #[cold]
-    fn upstream_ended_early(
+    pub(super) fn upstream_ended_early(
         &mut self,
         active: &mut Active,
         child: &Child,
@@ -493,11 +533,14 @@ impl Conn {
             link.close(child.links());
             child.link_closed(id);
         }
+        active.up.pipe = None;
     }
 
     /// The exchange is over for the backend: its connection goes to the pool, if both sides agree that it may.
     fn part(&mut self, active: &mut Active, child: &Child, now: Moment) {
-        let keep = active.exchange.backend_may_be_kept() && !active.excess;
+        active.excess |=
+            self.ready.has(News::UPSTREAM_READ) && active.link.as_ref().is_some_and(|link| !link.is_quiet());
+        let keep = active.exchange.backend_may_be_kept() && !active.excess && active.up.pipe.is_none();
         match active.link.take() {
             Some(link)
                 if keep
@@ -539,7 +582,7 @@ impl Conn {
 
     /// The client's request is not taken any further.
     #[cold]
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         active: &mut Active,
         refusal: &Refusal,
@@ -580,7 +623,7 @@ impl Conn {
     }
 
     #[cold]
-    fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
+    pub(super) fn client_failed(&mut self, active: &mut Active, error: &io::Error, child: &Child) -> Flow {
         debug!(child.log, "the client is gone: {}", cause(error); "module" => "core", "client" => %Client(self.peer));
         active.exchange.cut();
         Flow::Dead

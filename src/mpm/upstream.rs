@@ -18,7 +18,7 @@ use mio::{Interest, Registry};
 use nix::errno::Errno;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -314,6 +314,20 @@ impl Link {
         if let (Some(links), Some(ticket)) = (links, self.ticket) {
             self.edges = links.edges(ticket);
         }
+    }
+
+    /// Its socket, if what goes over it is what the exchange says, byte by byte: the kernel may write to it and read
+    /// from it then. `None` for a connection with a layer in between.
+    #[must_use]
+    #[allow(clippy::unnecessary_wraps)]
+    pub fn bare(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    /// Whether nothing of the backend's waits to be read.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        matches!(socket::peek(self.fd.as_fd()), Ok(socket::Peek::Quiet))
     }
 
     /// Nobody uses it now.

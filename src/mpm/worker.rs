@@ -65,6 +65,7 @@ fn serve(child: &'static Child, seat: usize) {
             Turn::Work(_) => unreachable!("no connection of this driver is ever queued"),
             Turn::Rest => {
                 scratch = Scratch::new();
+                child.pipes.close_idle();
                 turn = child.lead.next_after_rest(seat);
                 continue;
             }

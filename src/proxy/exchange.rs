@@ -596,3 +596,4 @@ impl Exchange {
 mod response;
 #[cfg(test)]
 mod tests;
+mod unseen;

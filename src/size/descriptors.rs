@@ -9,6 +9,10 @@ pub const FIXED: u64 = 24;
 /// scoreboard, orders.
 pub const OF_A_CHILD: u64 = 16;
 
+/// Pipes of a child at its most. The kernel counts the room of all pipes of a user: `pipe-user-pages-soft` is 64 MiB, or
+/// 256 pipes.
+const MOST_PIPES: u64 = 64;
+
 /// Slots of the scoreboard for each child of ServerLimit, and the descriptor that the master has of each child.
 pub const SLOTS_OF_A_CHILD: u64 = 2;
 
@@ -53,10 +57,26 @@ pub fn needs(config: &Config) -> [(String, u64); 2] {
     ]
 }
 
+/// Pipes that large bodies go through, of a child with so many descriptors: two descriptors each, so this is a
+/// thirty-second of them. Without one a body is copied, so that nothing hangs on their number.
+#[must_use]
+pub fn pipes_of_a_child(files: u64) -> u64 {
+    (files / 64).min(MOST_PIPES)
+}
+
 /// How many connections a child of event may have with so many descriptors, each with one to a backend.
 #[must_use]
 pub fn connections_of_a_child(files: u64, listeners: u64, logs: u64) -> u64 {
-    files.saturating_sub(OF_A_CHILD + listeners + logs) / 2
+    files.saturating_sub(OF_A_CHILD + listeners + logs + 2 * pipes_of_a_child(files)) / 2
+}
+
+/// How many descriptors a child of event needs for so many connections.
+#[must_use]
+pub fn for_connections(connections: u64, listeners: u64, logs: u64) -> u64 {
+    let all_but_pipes = 2 * connections + OF_A_CHILD + listeners + logs;
+    // With n pipes there are from 64 n to 64 n + 63 descriptors, of which 2 n are theirs.
+    let pipes = (all_but_pipes / 62).min(MOST_PIPES);
+    all_but_pipes + 2 * pipes
 }
 
 #[cfg(test)]
@@ -84,8 +104,18 @@ mod tests {
 
     #[test]
     fn a_connection_takes_two() {
-        for (files, want) in [(1024, 502), (20_000, 9990), (19, 0), (0, 0)] {
+        // 16 pipes of 1024 descriptors, 64 of 20,000.
+        for (files, want) in [(1024, 486), (20_000, 9926), (19, 0), (0, 0)] {
             assert_eq!(connections_of_a_child(files, 2, 1), want, "{files}");
+        }
+    }
+
+    #[test]
+    fn what_is_needed_for_connections_is_enough_and_no_more() {
+        for connections in (1..10_000).chain([50_000, 1 << 20]) {
+            let files = for_connections(connections, 2, 1);
+            assert_eq!(connections_of_a_child(files, 2, 1), connections, "{files}");
+            assert!(connections_of_a_child(files - 1, 2, 1) < connections, "{files}");
         }
     }
 }

@@ -78,7 +78,7 @@ fn connections(config: &Config, facts: &Facts) -> Option<String> {
         format!(
             "MaxConnectionsPerProcess {wanted} needs {} descriptors in each child, two for a connection, and \
              RLIMIT_NOFILE allows {limit}; {holds} connections hold",
-            2 * wanted + descriptors::OF_A_CHILD + listeners + logs
+            descriptors::for_connections(wanted, listeners, logs)
         )
     })
 }
@@ -167,8 +167,8 @@ mod tests {
                 "MaxConnectionsPerProcess 20000\nServerLimit 1\nMaxRequestWorkers 25\nStartServers 1\nMinSpareThreads 25"
                     .to_owned(),
                 |_| {},
-                "MaxConnectionsPerProcess 20000 needs 40018 descriptors in each child, two for a connection, and \
-                 RLIMIT_NOFILE allows 20000; 9991 connections hold",
+                "MaxConnectionsPerProcess 20000 needs 40146 descriptors in each child, two for a connection, and \
+                 RLIMIT_NOFILE allows 20000; 9927 connections hold",
             ),
             (
                 "ThreadLimit 200\nThreadsPerChild 200\nMaxRequestWorkers 400".to_owned(),

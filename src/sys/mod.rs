@@ -21,6 +21,7 @@ pub mod random;
 pub mod shm;
 pub mod signal;
 pub mod socket;
+pub mod splice;
 pub mod terminal;
 pub mod time;
 pub mod title;

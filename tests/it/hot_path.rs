@@ -16,7 +16,7 @@ const REQUESTS: usize = 10;
 const LOOKS: usize = 20;
 
 /// Why strace can't be used here, if so.
-fn no_strace() -> Option<String> {
+pub fn no_strace() -> Option<String> {
     let mut command = Command::new("strace");
     command.args(["-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::piped());
     match command.output() {
@@ -26,10 +26,12 @@ fn no_strace() -> Option<String> {
     }
 }
 
-/// The calls of a child's serving threads during `work`, in their order, or why it can't be attached to.
-fn calls(child: i32, home: &Path, work: impl FnOnce()) -> Result<Vec<String>, String> {
+/// The calls of a child's serving threads during `work`, in their order, or why it can't be attached to. `options` of
+/// strace may have it look for less, or have calls fail.
+pub fn calls(child: i32, home: &Path, options: &[&str], work: impl FnOnce()) -> Result<Vec<String>, String> {
     let (trace, said) = (home.join("strace"), home.join("strace.said"));
     let mut strace = Command::new("strace")
+        .args(options)
         .args(["-f", "-p", &child.to_string(), "-o"])
         .arg(&trace)
         .stdin(Stdio::null())
@@ -98,7 +100,7 @@ fn makes_exactly(config: &str, want: &[&str]) {
     let mut last = Vec::new();
     for _ in 0..LOOKS {
         // One more than looked at: strace may leave before what follows the last answer.
-        last = match calls(child, &home, || (0..=REQUESTS).for_each(|_| ask(&mut client))) {
+        last = match calls(child, &home, &[], || (0..=REQUESTS).for_each(|_| ask(&mut client))) {
             Ok(seen) => seen,
             Err(why) => {
                 eprintln!("skipped, strace can't attach: {why}");

@@ -25,6 +25,7 @@ mod handover;
 mod hostile;
 mod hot_path;
 mod keepalive;
+mod large;
 mod laws;
 mod limits;
 mod logging;

@@ -303,7 +303,7 @@ fn a_maximum_that_cannot_fit_is_told_by_a_check_and_at_the_start() {
     let text = "MaxConnectionsPerProcess 100000000\nProxyPass / http://127.0.0.1:9/\n";
     let daemon = Daemon::start(text);
     let memory = "1599999600 idle connections) would take about ";
-    let files = "MaxConnectionsPerProcess 100000000 needs 2000000";
+    let files = "MaxConnectionsPerProcess 100000000 needs 2000001";
     let line = daemon.wait_for_log(memory);
     assert!(line.contains(":warn]"), "{line}");
     daemon.wait_for_log(files);

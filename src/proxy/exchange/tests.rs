@@ -6,3 +6,4 @@ mod laws;
 mod requests;
 mod responses;
 mod rig;
+mod unseen;

@@ -31,7 +31,7 @@ use crate::status;
 use crate::sys::fd::EventFd;
 use crate::sys::privilege::{self, Identity};
 use crate::sys::process::ChildExit;
-use crate::sys::{process, random, socket, time};
+use crate::sys::{heap, process, random, socket, time};
 use mio::{Poll, Registry, Waker};
 use slog::{Logger, debug, error, warn};
 use std::io;
@@ -199,6 +199,7 @@ pub fn run(inheritance: Inheritance) -> ChildExit {
     let log = inheritance.logger.clone();
     let mpm = inheritance.config.mpm;
     let shortage_told = inheritance.shortage_told;
+    heap::share(process::allowed_cores());
     match Child::new(inheritance) {
         Ok(child) => {
             let child: &'static Child = Box::leak(Box::new(child));

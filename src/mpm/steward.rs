@@ -22,13 +22,20 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How often it looks while there is work.
+/// How often it looks while there is work, where a child has much of a core to itself.
 const LOOK: Duration = Duration::from_millis(8);
+
+/// Children on a core from which on stewards look less often: each look is a context switch, which the children's work
+/// pays for, and a child that has an eighth of a core is late by more than a look in any case.
+const CROWD: usize = 4;
+
+/// A stuck child of a crowd waits for so many times [`LOOK`] at most.
+const RAREST: u32 = 5;
 
 /// Looks from one comparison with the siblings to the next: about 50 ms.
 const BALANCE: u32 = 6;
 
-/// Looks without anything new after which it sleeps: a second.
+/// Times [`LOOK`] without anything new after which it sleeps: a second.
 const QUIET: u32 = 125;
 
 /// How often the master is told how many rows are taken, at most.
@@ -132,10 +139,20 @@ fn share(cores: usize, children: u32) -> usize {
     cores.div_ceil(usize::try_from(children.max(1)).unwrap_or(usize::MAX))
 }
 
+/// How many times [`LOOK`] is between two looks.
+fn stretch(cores: usize, children: u32) -> u32 {
+    let of_a_core = children / u32::try_from(cores.max(1) * CROWD).unwrap_or(u32::MAX);
+    of_a_core.clamp(1, RAREST)
+}
+
 impl Steward {
+    fn stretch(&self) -> u32 {
+        stretch(self.cores, self.child.block.children())
+    }
+
     fn timeout(&self) -> Option<Duration> {
         if self.awake {
-            return Some(LOOK);
+            return Some(LOOK * self.stretch());
         }
         let next = self.child.next_sweep().min(self.crew.due()).min(self.giving.due());
         (next != Tick::NEVER).then(|| next.until(crate::sys::time::now().tick()))
@@ -217,7 +234,7 @@ impl Steward {
             self.progress.moved();
         } else if child.lead.is_idle() {
             self.progress.moved();
-            self.quiet += 1;
+            self.quiet += self.stretch();
         } else if child.waiting_threads.load(Ordering::Relaxed) > 0 {
             self.progress.moved();
         }
@@ -266,6 +283,15 @@ mod tests {
             [(1, 1, 1), (2, 1, 2), (2, 2, 1), (2, 16, 1), (4, 3, 2), (64, 40, 2), (8, 0, 8), (1, u32::MAX, 1)]
         {
             assert_eq!(share(cores, children), want, "{cores} cores, {children} children");
+        }
+    }
+
+    #[test]
+    fn stewards_of_a_crowd_look_less_often() {
+        for (cores, children, want) in
+            [(1, 1, 1), (1, 7, 1), (1, 8, 2), (2, 16, 2), (2, 64, 5), (64, 128, 1), (1, 128, 5), (0, 0, 1)]
+        {
+            assert_eq!(stretch(cores, children), want, "{cores} cores, {children} children");
         }
     }
 }

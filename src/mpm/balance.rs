@@ -8,8 +8,8 @@
 //!
 //! * A connection holds one worker row at most. As many as there are whole workers above the average may go, and nobody
 //!   falls below it by that. Less than a worker goes only where both ends come nearer to the average.
-//! * The average is made of as many requests as it takes to tell habit from chance, and follows the work with
-//!   a delay. What has gone and does not show yet is remembered, so that nothing is given twice.
+//! * The average is made over several times what a request takes, or chance would be taken for habit, and follows the
+//!   work with a delay. What has gone and does not show yet is remembered, so that nothing is given twice.
 //! * Only those that are far below the average take over while somebody is far above it; or the connection would
 //!   have to go on. Somebody always takes.
 //!
@@ -27,11 +27,17 @@ const LOOKS: u32 = 6;
 /// about a quarter of a second, and at least.
 const REPLACED: (i64, i64) = (196, 6);
 
-/// An average is made of so many requests, if time allows.
-const REQUESTS: u64 = 32;
+/// An average is made over so many times what a request takes, if that is longer.
+const REQUESTS: i64 = 4;
 
-/// Comparisons within which a gift shows.
-const SHOWS: u32 = 12;
+/// A burst goes on elsewhere when it has brought so many connections more than a child's share.
+const BURST: u32 = 3;
+
+/// Comparisons for which a gift stands: connections go when they are between two requests.
+const OPEN: u32 = 40;
+
+/// Comparisons after which it is forgotten what a gift was worth: two seconds.
+const FORGETS: u32 = 40;
 
 /// What a child is to do until its next comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,14 +75,28 @@ pub struct Balance {
     weight: i64,
     /// The sum of the rows held, over so many looks.
     seen: (u64, u32),
+    /// Rows held and requests answered lately, in parts: what a request takes is the one divided by the other.
+    lately: (i64, i64),
     /// Comparisons since the child began or rested.
     age: u32,
-    /// At which of them it last had something to give.
-    gave: Option<u32>,
+    gift: Gift,
     answered: u64,
     handed_over: u64,
     /// Loads are compared, not connections.
     by_load: bool,
+}
+
+/// What a child has begun to give because it was ahead.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gift {
+    /// At which comparison.
+    age: u32,
+    /// How far ahead it was.
+    ahead: i64,
+    /// So many connections were to go.
+    size: i64,
+    /// Connections that have gone since.
+    given: i64,
 }
 
 impl Default for Balance {
@@ -94,8 +114,9 @@ impl Balance {
             gone: 0,
             weight: i64::from(WORKER),
             seen: (0, 0),
+            lately: (0, 0),
             age: 0,
-            gave: None,
+            gift: Gift::default(),
             answered: 0,
             handed_over: 0,
             by_load: false,
@@ -110,7 +131,7 @@ impl Balance {
 
     /// So many rows are held now. Whether it is time to compare.
     pub fn look(&mut self, busy: u32) -> bool {
-        self.seen = (self.seen.0 + u64::from(busy), self.seen.1 + 1);
+        self.seen = (self.seen.0 + u64::from(busy.min(1 << 20)), self.seen.1 + 1);
         self.seen.1 >= LOOKS
     }
 
@@ -129,7 +150,11 @@ impl Balance {
         let all = i64::from(siblings.count) + 1;
         let average = sum(siblings.load).saturating_add(self.load) / all;
         // At the border between the two ways connections must not go to and fro.
+        let was_by_load = self.by_load;
         self.by_load = average >= whole(1) || (self.by_load && average >= whole(1) / 2);
+        if self.by_load && !was_by_load {
+            (self.weight, self.gift) = (whole(1), Gift::default());
+        }
         let mut advice =
             if self.by_load { self.by_load(own, siblings, average) } else { self.by_count(own, siblings) };
         if siblings.takers == 0 {
@@ -142,20 +167,26 @@ impl Balance {
 
     fn follow(&mut self, own: Own) {
         self.age = self.age.saturating_add(1);
-        let answered = own.answered.saturating_sub(self.answered);
+        let answered = sum(own.answered.saturating_sub(self.answered));
         self.answered = own.answered;
-        let most = REPLACED.0.max(1024 / i64::from(self.age));
-        let part = sum(answered.saturating_mul(1024) / REQUESTS).clamp(REPLACED.1, most);
         let (rows, looks) = std::mem::take(&mut self.seen);
-        if looks > 0 {
-            let seen = sum(rows).saturating_mul(whole(1)) / i64::from(looks);
-            self.load += (seen - self.load) * part / 1024;
-        }
+        let seen = if looks > 0 { sum(rows).saturating_mul(whole(1)) / i64::from(looks) } else { self.load };
+        // Both fade alike: of a child that does nothing now it is known still what a request took.
+        let fade = |was: i64, now: i64| was - was / 8 + now;
+        self.lately = (fade(self.lately.0, seen), fade(self.lately.1, answered.saturating_mul(whole(1))));
+        // In the beginning all that has been seen counts alike.
+        let young = 1024 / i64::from(self.age);
+        let (most, least) = (REPLACED.0.max(young), REPLACED.1.max(young));
+        let (held, answered) = self.lately;
+        let part = (answered.saturating_mul(1024) / (held * REQUESTS).max(1)).clamp(least, most);
+        let part = if held == 0 { most } else { part };
+        self.load += (seen - self.load) * part / 1024;
         let given = own.handed_over.saturating_sub(self.handed_over);
         self.handed_over = own.handed_over;
         // A child of a broken board's count gives everything, not more.
-        let given = sum(given).min(1 << 24).saturating_mul(self.weight);
-        self.gone = (self.gone - self.gone * part / 1024).saturating_add(given).min(self.load);
+        let given = sum(given).min(1 << 20);
+        self.gift.given = (self.gift.given + given).min(1 << 20);
+        self.gone = (self.gone - self.gone * part / 1024 + given * self.weight).min(self.load);
     }
 
     fn by_load(&mut self, own: Own, siblings: &Siblings, average: i64) -> Advice {
@@ -164,48 +195,76 @@ impl Balance {
         let ahead = self.load - self.gone - average;
         let far = (one * 3 / 4).max(average / 8);
         let gap = one + average * 3 / 16;
-        let mut give = 0;
-        if ahead >= far {
-            self.learn_weight(own, siblings);
-            self.gave = Some(self.age);
-            give = u32::try_from((ahead / self.weight).max(1)).unwrap_or(u32::MAX).min(own.connections);
+        let wants = if ahead >= far {
+            ahead
         } else if self.load >= most && self.load - 2 * self.gone - least > gap {
-            // Nobody is far above the average, but somebody is far below it: whoever has most gives one. What has gone
-            // may have gone there, and does not show there either.
-            self.weight = one;
-            give = 1;
-        }
+            // Nobody is far above the average, but somebody is far below it: whoever has most gives. What has gone may
+            // have gone there, and does not show there either.
+            one
+        } else {
+            0
+        };
+        let give = self.next_gift(wants, self.load - average, own);
         let (top, bottom) = (most.max(self.load), least.min(self.load));
         let is_even = top - bottom <= gap && top - average < far;
         Advice { give, takes: is_even || self.load <= i64::midpoint(average, bottom) }
     }
 
-    /// What is given soon after a gift that made no difference holds less than was thought.
-    fn learn_weight(&mut self, own: Own, siblings: &Siblings) {
-        let soon = self.gave.is_some_and(|gave| self.age - gave <= SHOWS);
-        if !soon {
-            self.weight = whole(1);
-        } else if surplus(own.connections, siblings.count, siblings.connections) > 0 {
-            // Not less than an even share of the load: more than all it could not give.
-            let even = self.load / i64::from(own.connections.max(1));
-            self.weight = (self.weight / 2).max(even).clamp(1, whole(1));
+    /// One gift at a time. Once it shows it is known what it was worth: where connections are many and each does little, as
+    /// many as there are workers too much make no difference, and the next is larger.
+    fn next_gift(&mut self, wants: i64, ahead: i64, own: Own) -> u32 {
+        let gift = self.gift;
+        let since = self.age - gift.age;
+        let promised = gift.given * self.weight;
+        if wants == 0 {
+            return 0;
         }
+        if since < OPEN && gift.given < gift.size {
+            let size = (gift.size - gift.given).min((wants / self.weight).max(1));
+            return u32::try_from(size).unwrap_or(u32::MAX).min(own.connections);
+        }
+        if since > FORGETS {
+            self.weight = whole(1);
+        } else if self.gone * 4 > promised {
+            return 0;
+        } else if promised >= whole(3) / 2 {
+            let fell = gift.ahead - ahead;
+            if fell * 2 < promised {
+                // Not less than an even share of the load: more than all it could not give.
+                let even = self.load / i64::from(own.connections.max(1));
+                self.weight = (self.weight / 2).max(even).clamp(1, whole(1));
+            } else if fell > promised {
+                self.weight = (self.weight * 2).min(whole(1));
+            }
+        }
+        let size = (wants / self.weight).clamp(1, i64::from(own.connections.max(1)));
+        self.gift = Gift { age: self.age, ahead, size, given: 0 };
+        u32::try_from(size).unwrap_or(u32::MAX).min(own.connections)
     }
 
     fn by_count(&mut self, own: Own, siblings: &Siblings) -> Advice {
         let give = surplus(own.connections, siblings.count, siblings.connections);
-        self.weight = self.load / i64::from(own.connections.max(1));
+        self.weight = (self.load / i64::from(own.connections.max(1))).clamp(1, whole(1));
         Advice { give, takes: give == 0 }
     }
 }
 
+/// Whether a child with so many connections and that load should let its siblings accept, in the middle of a burst: it has
+/// more connections than its share by far, and no less work.
+#[must_use]
+pub fn has_enough(connections: u32, load: u32, siblings: &Siblings) -> bool {
+    let all = u64::from(siblings.count) + 1;
+    surplus(connections, siblings.count, siblings.connections) >= BURST
+        && u64::from(load).saturating_mul(all) >= siblings.load.saturating_add(u64::from(load))
+}
+
 fn whole(workers: u32) -> i64 {
-    i64::from(workers) * i64::from(WORKER)
+    i64::from(workers.min(1 << 20)) * i64::from(WORKER)
 }
 
 fn sum(count: u64) -> i64 {
     // Sums of what others have written: a board that makes no sense makes no overflow.
-    i64::try_from(count).unwrap_or(i64::MAX).min(1 << 40)
+    i64::try_from(count).unwrap_or(i64::MAX).min(1 << 38)
 }
 
 /// How many connections a child with `mine` should give to its `siblings`, which have `theirs` together. 0 up to a

@@ -8,7 +8,7 @@
 //! Nothing may be left in the socket when nobody receives any more: a child that leaves without an heir stops
 //! sending, and then takes back what it finds there, its own last words included.
 
-use super::balance::{Advice, Own};
+use super::balance::{self, Advice, Own};
 use super::child::{Child, Event};
 use super::conn::Conn;
 use super::event::accept_handed;
@@ -28,10 +28,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// Connections that are looked at again at once after the socket was full: some more than it holds.
 const BATCH: u32 = 512;
 
+/// So many clients between two looks of the steward are a burst.
+const BURST: u32 = 4;
+
 /// The sending end, and what is to be done with it.
 #[derive(Debug)]
 pub struct HandOver {
     socket: OwnedFd,
+    /// Connections that have come since the steward's last look.
+    came: AtomicU32,
     /// This child is leaving, and others take over its idle connections.
     has_heir: AtomicBool,
     /// The socket took no more; idle connections wait until the steward's next look.
@@ -58,6 +63,7 @@ impl HandOver {
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
+            came: AtomicU32::new(0),
             has_heir: AtomicBool::new(false),
             full: AtomicBool::new(false),
             again_from: AtomicU32::new(0),
@@ -110,6 +116,7 @@ impl HandOver {
     /// `vacancies` worker rows of siblings are free while requests wait here.
     pub fn look(&self, vacancies: u32) -> bool {
         self.full.store(false, Ordering::Relaxed);
+        self.came.store(0, Ordering::Relaxed);
         let retry = self.is_unfinished();
         self.retry.store(retry, Ordering::Release);
         self.go_over.store(vacancies, Ordering::Relaxed);
@@ -159,7 +166,21 @@ impl Child {
 
     /// Whether others should accept for now.
     pub(super) fn is_ahead(&self) -> bool {
-        self.hand_over.as_ref().is_some_and(HandOver::has_surplus)
+        self.hand_over.as_ref().is_some_and(|over| over.has_surplus() || self.has_enough())
+    }
+
+    /// A client has come; whether others should accept for now. In a burst, in which the steward is too slow to say so,
+    /// each [`BURST`]th compares.
+    pub(super) fn is_ahead_with_one_more(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(|over| {
+            let came = over.came.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            over.has_surplus() || (came.is_multiple_of(BURST) && self.has_enough())
+        })
+    }
+
+    fn has_enough(&self) -> bool {
+        let connections = self.block.connections().total.load(Ordering::Relaxed);
+        balance::has_enough(connections, self.block.load(), &self.block.siblings())
     }
 
     /// What the child knows of itself.

@@ -126,6 +126,12 @@ impl ChildBlock {
         self.latency.total()
     }
 
+    /// The worker rows held on average, as last told.
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.process.load.load(Relaxed)
+    }
+
     /// Tells how many worker rows are held on average, and whether connections of siblings may come.
     pub fn set_load(&self, load: u32, takes: bool) {
         self.process.load.store(load, Relaxed);

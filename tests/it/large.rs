@@ -152,11 +152,20 @@ under_each_mpm! {
 
     fn a_silent_reader_is_given_up(mpm) {
         // More than all buffers on the way take, so that the last of it waits here.
-        let backend = Backend::start();
-        let text = format!("Timeout 1\nSendBufferSize 65536\nProxyPass / {}/", backend.url());
+        const SIZE: usize = 60 << 20;
+        let backend = Backend::with(|exchange| {
+            if exchange.request.target != "/much" {
+                return by_path(exchange);
+            }
+            exchange.raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())?;
+            let block = vec![0; 1 << 20];
+            (0..SIZE >> 20).try_for_each(|_| exchange.raw(&block))
+        });
+        // The backend, which has to wait for the client, is not the one to be given up.
+        let text = format!("Timeout 1\nProxyTimeout 60\nSendBufferSize 65536\nProxyPass / {}/", backend.url());
         let daemon = one(mpm, &text);
         let mut client = daemon.connect();
-        client.send("GET /bytes/60000000 HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.send("GET /much HTTP/1.1\r\nHost: test\r\n\r\n");
         daemon.wait_for_log("the client does not take its response");
         let answer = client.answer("GET");
         assert!(matches!(answer, Err(Failure::Cut(_) | Failure::Reset)), "{:?}", answer.map(|it| it.body.len()));
@@ -174,7 +183,7 @@ under_each_mpm! {
             exchange.close();
             Ok(())
         });
-        let daemon = one(mpm, &format!("ProxyTimeout 1\nProxyPass / {}/", backend.url()));
+        let daemon = one(mpm, &format!("ProxyTimeout 3\nProxyPass / {}/", backend.url()));
         daemon.tolerate("proxy");
         let answer = daemon.connect().get("/silent");
         assert_eq!(answer.map(|answer| answer.body.len()).unwrap_err(), Failure::Cut(700_000));

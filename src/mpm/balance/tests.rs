@@ -351,8 +351,8 @@ fn wherever_clients_begin_the_work_ends_up_even_and_connections_come_to_rest() {
         (World { choice: Choice::Anyone, ..sixteen }, 5.0),
         (World { clients: 640, rate: 4_000.0, ..anyone }, 3.0),
         // Each connection does little: hundreds have to go.
-        (World { clients: 4_000, newcomer: true, rate: 20_000.0, ..anyone }, 12.0),
-        (World { clients: 4_000, newcomer: true, seconds: 16, ..anyone }, 20.0),
+        (World { clients: 4_000, newcomer: true, rate: 20_000.0, ..anyone }, 20.0),
+        (World { clients: 4_000, newcomer: true, seconds: 16, ..anyone }, 30.0),
         (World { rate: 20_000.0, takes: 500, ..anyone }, 2.0),
         // Chance is larger than habit where requests take long: still nobody runs to and fro.
         (long, 0.4),

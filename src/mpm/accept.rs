@@ -9,7 +9,8 @@
 //! request, and the spread is worse for it.
 //!
 //! The end of the hand-over socket at which connections of other children arrive is treated as one more listener,
-//! behind the others (see `handover`): it is watched, moved and left alone in the same moments.
+//! behind the others (see `handover`): it is moved in the same moments, and watched in the same, but for those in which
+//! a child has enough and others shall have what comes.
 
 use super::passage::{self, Passage};
 use super::tokens::Source;
@@ -54,6 +55,10 @@ struct Inner {
     handed: Option<OwnedFd>,
     epoll: RawFd,
     watched: bool,
+    /// Connections of other children may come.
+    takes: bool,
+    /// `handed` is watched, too.
+    handed_watched: bool,
     pause: Duration,
     /// When descriptors or memory last ran out, until that has been over for a while.
     short: Option<Tick>,
@@ -108,7 +113,16 @@ impl Doors {
         let bound = doors.iter().map(|door| door.local).collect();
         let doors = doors.into_iter().map(Some).collect();
         Self {
-            inner: Mutex::new(Inner { doors, handed, epoll, watched: false, pause: PAUSE.0, short: None }),
+            inner: Mutex::new(Inner {
+                doors,
+                handed,
+                epoll,
+                watched: false,
+                takes: true,
+                handed_watched: false,
+                pause: PAUSE.0,
+                short: None,
+            }),
             shut: AtomicBool::new(true),
             resume: AtomicU64::new(Tick::NEVER.0),
             aside: AtomicBool::new(false),
@@ -153,6 +167,7 @@ impl Doors {
         if !inner.watched {
             let add = |(place, fd)| epoll::add_exclusive(inner.epoll, fd, token(place));
             let added = inner.all().try_for_each(add);
+            let added = added.and_then(|()| inner.watch_handed());
             inner.watched = true;
             if added.is_err() {
                 self.stop(&mut inner);
@@ -187,12 +202,39 @@ impl Doors {
         self.aside.load(Ordering::Relaxed)
     }
 
+    /// From now on connections of other children may come, or may not: then what they have sent by now is to be taken
+    /// still, since nobody else may have been woken for it. Whether that is so.
+    ///
+    /// # Errors
+    /// As [`Doors::open`].
+    pub fn take_from_others(&self, takes: bool, now: Tick) -> io::Result<bool> {
+        let mut inner = self.lock();
+        if inner.takes == takes {
+            return Ok(false);
+        }
+        inner.takes = takes;
+        if !takes {
+            let was_watched = inner.handed_watched;
+            inner.leave_handed();
+            return Ok(was_watched);
+        }
+        if inner.watched
+            && let Err(fault) = inner.watch_handed()
+        {
+            self.stop(&mut inner);
+            self.suspend(&mut inner, now);
+            return Err(fault);
+        }
+        Ok(false)
+    }
+
     fn stop(&self, inner: &mut Inner) {
         if inner.watched {
             for (_, fd) in inner.all() {
                 // One that is not there, after a watch that failed, is no harm.
                 let _ = epoll::delete(inner.epoll, fd);
             }
+            inner.leave_handed();
             inner.watched = false;
         }
         self.shut.store(true, Ordering::SeqCst);
@@ -257,7 +299,8 @@ impl Doors {
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
-                let moved = if alone { Ok(()) } else { inner.to_the_end(door.fd.as_fd(), place) };
+                let moved =
+                    if alone || !inner.watched { Ok(()) } else { inner.to_the_end(door.fd.as_fd(), place) };
                 if moved.is_err() {
                     // No room for the watch now: as with any shortage, try again soon.
                     self.stop(&mut inner);
@@ -288,7 +331,7 @@ impl Doors {
             // A message that stays there would be seen again at once.
             Err(fault) => return self.shortage(inner, fault, now),
         };
-        if !alone && inner.to_the_end(handed.as_fd(), self.handed_place()).is_err() {
+        if !alone && inner.handed_watched && inner.to_the_end(handed.as_fd(), self.handed_place()).is_err() {
             self.stop(inner);
             self.suspend(inner, now);
         }
@@ -325,18 +368,34 @@ impl Inner {
         self.doors.iter().all(Option::is_none)
     }
 
-    /// What is watched, by place.
+    /// The listeners that are open, by place.
     fn all(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
         let doors = self.doors.iter().map(|door| door.as_ref().map(|door| door.fd.as_fd()));
-        let handed = self.handed.iter().map(|fd| Some(fd.as_fd()));
-        doors.chain(handed).enumerate().filter_map(|(place, fd)| Some((place, fd?)))
+        doors.enumerate().filter_map(|(place, fd)| Some((place, fd?)))
     }
 
-    /// Moves this child to the end of the kernel's queue of those who are woken for `fd`.
-    fn to_the_end(&self, fd: BorrowedFd<'_>, place: u32) -> io::Result<()> {
-        if !self.watched {
-            return Ok(());
+    /// Watches for connections of other children, if they may come and are not watched for.
+    fn watch_handed(&mut self) -> io::Result<()> {
+        if let Some(handed) = &self.handed
+            && self.takes
+            && !self.handed_watched
+        {
+            epoll::add_exclusive(self.epoll, handed.as_fd(), token(self.doors.len()))?;
+            self.handed_watched = true;
         }
+        Ok(())
+    }
+
+    fn leave_handed(&mut self) {
+        if let Some(handed) = &self.handed
+            && std::mem::take(&mut self.handed_watched)
+        {
+            let _ = epoll::delete(self.epoll, handed.as_fd());
+        }
+    }
+
+    /// Moves this child, which watches `fd`, to the end of the kernel's queue of those who are woken for it.
+    fn to_the_end(&self, fd: BorrowedFd<'_>, place: u32) -> io::Result<()> {
         epoll::delete(self.epoll, fd)
             .and_then(|()| epoll::add_exclusive(self.epoll, fd, token(place as usize)))
     }

@@ -1,13 +1,275 @@
-//! Does a child have more than its share of the connections, and how many should go to its siblings?
+//! Does a child have more than its share of the work, and how many connections should it give to its siblings?
 //!
 //! The kernel gives a connection to whoever waits first, and a burst to whoever runs. Kept-alive connections stay where
-//! they are, so what a burst did would last. A child that finds itself ahead lets others accept, and hands what is too
-//! much over to them, each connection when it is between two requests. Decides; `handover` and the leader act.
+//! they are, so what a burst did would last. And connections are not alike: of as many, one child's may rest and
+//! another's may never do. So children compare their *load*, the worker rows that are held on average; only
+//! where hardly any is held, the connections are counted. A child that is ahead lets others accept and take over, and
+//! hands connections over, each when it is between two requests: so it is one of those that are used.
+//!
+//! * A connection holds one worker row at most. As many as there are whole workers above the average may go, and nobody
+//!   falls below it by that. Less than a worker goes only where both ends come nearer to the average.
+//! * The average is made over several times what a request takes, or chance would be taken for habit, and follows the
+//!   work with a delay. What has gone and does not show yet is remembered, so that nothing is given twice.
+//! * Only those that are far below the average take over while somebody is far above it; or the connection would
+//!   have to go on. Somebody always takes.
+//!
+//! Decides; the steward looks, `handover` and the leader act.
+
+use crate::scoreboard::row::Siblings;
+
+/// A worker row that is held all the time: loads are counted in these parts of it.
+pub const WORKER: u32 = 1 << 16;
+
+/// Looks at the rows from one comparison with the siblings to the next; with a look every 8 ms, about 50 ms.
+const LOOKS: u32 = 6;
+
+/// How much of the load is replaced by what was seen since the last comparison, in 1024ths: at most, for an average over
+/// about a quarter of a second, and at least.
+const REPLACED: (i64, i64) = (196, 6);
+
+/// An average is made over so many times what a request takes, if that is longer.
+const REQUESTS: i64 = 4;
+
+/// A burst goes on elsewhere when it has brought so many connections more than a child's share.
+const BURST: u32 = 3;
+
+/// Comparisons for which a gift stands: connections go when they are between two requests.
+const OPEN: u32 = 40;
+
+/// Comparisons after which it is forgotten what a gift was worth: two seconds.
+const FORGETS: u32 = 40;
+
+/// What a child is to do until its next comparison.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Advice {
+    /// So many connections should go.
+    pub give: u32,
+    /// Connections of other children may come.
+    pub takes: bool,
+}
+
+impl Advice {
+    /// Of a child that has no reason to give, or to refuse.
+    pub const NONE: Self = Self { give: 0, takes: true };
+}
+
+/// What a child knows of itself when it compares.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// Its open connections.
+    pub connections: u32,
+    /// Requests that it has answered so far.
+    pub answered: u64,
+    /// Connections that it has handed over so far.
+    pub handed_over: u64,
+}
+
+/// A child's load, and what it has given away of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Balance {
+    /// In parts of [`WORKER`].
+    load: i64,
+    /// What has gone and is in `load` still.
+    gone: i64,
+    /// What a connection that goes is taken to hold.
+    weight: i64,
+    /// The sum of the rows held, over so many looks.
+    seen: (u64, u32),
+    /// Rows held and requests answered lately, in parts: what a request takes is the one divided by the other.
+    lately: (i64, i64),
+    /// Comparisons since the child began or rested.
+    age: u32,
+    gift: Gift,
+    answered: u64,
+    handed_over: u64,
+    /// Loads are compared, not connections.
+    by_load: bool,
+}
+
+/// What a child has begun to give because it was ahead.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gift {
+    /// At which comparison.
+    age: u32,
+    /// How far ahead it was.
+    ahead: i64,
+    /// So many connections were to go.
+    size: i64,
+    /// Connections that have gone since.
+    given: i64,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Balance {
+    /// Of a child that has done nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            load: 0,
+            gone: 0,
+            weight: i64::from(WORKER),
+            seen: (0, 0),
+            lately: (0, 0),
+            age: 0,
+            gift: Gift::default(),
+            answered: 0,
+            handed_over: 0,
+            by_load: false,
+        }
+    }
+
+    /// The worker rows that are held on average, in parts of [`WORKER`].
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        u32::try_from(self.load).unwrap_or(if self.load < 0 { 0 } else { u32::MAX })
+    }
+
+    /// So many rows are held now. Whether it is time to compare.
+    pub fn look(&mut self, busy: u32) -> bool {
+        self.seen = (self.seen.0 + u64::from(busy.min(1 << 20)), self.seen.1 + 1);
+        self.seen.1 >= LOOKS
+    }
+
+    /// Nothing has happened for long, and `busy` rows are held: that is the load.
+    pub fn rest(&mut self, busy: u32) {
+        let (answered, handed_over) = (self.answered, self.handed_over);
+        *self = Self { load: whole(busy), answered, handed_over, ..Self::new() };
+    }
+
+    /// Takes in what was seen since the last comparison, and compares.
+    pub fn compare(&mut self, own: Own, siblings: &Siblings) -> Advice {
+        self.follow(own);
+        if siblings.count == 0 {
+            return Advice::NONE;
+        }
+        let all = i64::from(siblings.count) + 1;
+        let average = sum(siblings.load).saturating_add(self.load) / all;
+        // At the border between the two ways connections must not go to and fro.
+        let was_by_load = self.by_load;
+        self.by_load = average >= whole(1) || (self.by_load && average >= whole(1) / 2);
+        if self.by_load && !was_by_load {
+            (self.weight, self.gift) = (whole(1), Gift::default());
+        }
+        let mut advice =
+            if self.by_load { self.by_load(own, siblings, average) } else { self.by_count(own, siblings) };
+        if siblings.takers == 0 {
+            advice.takes = true;
+            // Nobody would have it.
+            advice.give = 0;
+        }
+        advice
+    }
+
+    fn follow(&mut self, own: Own) {
+        self.age = self.age.saturating_add(1);
+        let answered = sum(own.answered.saturating_sub(self.answered));
+        self.answered = own.answered;
+        let (rows, looks) = std::mem::take(&mut self.seen);
+        let seen = if looks > 0 { sum(rows).saturating_mul(whole(1)) / i64::from(looks) } else { self.load };
+        // Both fade alike: of a child that does nothing now it is known still what a request took.
+        let fade = |was: i64, now: i64| was - was / 8 + now;
+        self.lately = (fade(self.lately.0, seen), fade(self.lately.1, answered.saturating_mul(whole(1))));
+        // In the beginning all that has been seen counts alike.
+        let young = 1024 / i64::from(self.age);
+        let (most, least) = (REPLACED.0.max(young), REPLACED.1.max(young));
+        let (held, answered) = self.lately;
+        let part = (answered.saturating_mul(1024) / (held * REQUESTS).max(1)).clamp(least, most);
+        let part = if held == 0 { most } else { part };
+        self.load += (seen - self.load) * part / 1024;
+        let given = own.handed_over.saturating_sub(self.handed_over);
+        self.handed_over = own.handed_over;
+        // A child of a broken board's count gives everything, not more.
+        let given = sum(given).min(1 << 20);
+        self.gift.given = (self.gift.given + given).min(1 << 20);
+        self.gone = (self.gone - self.gone * part / 1024 + given * self.weight).min(self.load);
+    }
+
+    fn by_load(&mut self, own: Own, siblings: &Siblings, average: i64) -> Advice {
+        let one = whole(1);
+        let (most, least) = (i64::from(siblings.most), i64::from(siblings.least));
+        let ahead = self.load - self.gone - average;
+        let far = (one * 3 / 4).max(average / 8);
+        let gap = one + average * 3 / 16;
+        let wants = if ahead >= far {
+            ahead
+        } else if self.load >= most && self.load - 2 * self.gone - least > gap {
+            // Nobody is far above the average, but somebody is far below it: whoever has most gives. What has gone may
+            // have gone there, and does not show there either.
+            one
+        } else {
+            0
+        };
+        let give = self.next_gift(wants, self.load - average, own);
+        let (top, bottom) = (most.max(self.load), least.min(self.load));
+        let is_even = top - bottom <= gap && top - average < far;
+        Advice { give, takes: is_even || self.load <= i64::midpoint(average, bottom) }
+    }
+
+    /// One gift at a time. Once it shows it is known what it was worth: where connections are many and each does little, as
+    /// many as there are workers too much make no difference, and the next is larger.
+    fn next_gift(&mut self, wants: i64, ahead: i64, own: Own) -> u32 {
+        let gift = self.gift;
+        let since = self.age - gift.age;
+        let promised = gift.given * self.weight;
+        if wants == 0 {
+            return 0;
+        }
+        if since < OPEN && gift.given < gift.size {
+            let size = (gift.size - gift.given).min((wants / self.weight).max(1));
+            return u32::try_from(size).unwrap_or(u32::MAX).min(own.connections);
+        }
+        if since > FORGETS {
+            self.weight = whole(1);
+        } else if self.gone * 4 > promised {
+            return 0;
+        } else if promised >= whole(3) / 2 {
+            let fell = gift.ahead - ahead;
+            if fell * 2 < promised {
+                // Not less than an even share of the load: more than all it could not give.
+                let even = self.load / i64::from(own.connections.max(1));
+                self.weight = (self.weight / 2).max(even).clamp(1, whole(1));
+            } else if fell > promised {
+                self.weight = (self.weight * 2).min(whole(1));
+            }
+        }
+        let size = (wants / self.weight).clamp(1, i64::from(own.connections.max(1)));
+        self.gift = Gift { age: self.age, ahead, size, given: 0 };
+        u32::try_from(size).unwrap_or(u32::MAX).min(own.connections)
+    }
+
+    fn by_count(&mut self, own: Own, siblings: &Siblings) -> Advice {
+        let give = surplus(own.connections, siblings.count, siblings.connections);
+        self.weight = (self.load / i64::from(own.connections.max(1))).clamp(1, whole(1));
+        Advice { give, takes: give == 0 }
+    }
+}
+
+/// Whether a child with so many connections and that load should let its siblings accept, in the middle of a burst: it has
+/// more connections than its share by far, and no less work.
+#[must_use]
+pub fn has_enough(connections: u32, load: u32, siblings: &Siblings) -> bool {
+    let all = u64::from(siblings.count) + 1;
+    surplus(connections, siblings.count, siblings.connections) >= BURST
+        && u64::from(load).saturating_mul(all) >= siblings.load.saturating_add(u64::from(load))
+}
+
+fn whole(workers: u32) -> i64 {
+    i64::from(workers.min(1 << 20)) * i64::from(WORKER)
+}
+
+fn sum(count: u64) -> i64 {
+    // Sums of what others have written: a board that makes no sense makes no overflow.
+    i64::try_from(count).unwrap_or(i64::MAX).min(1 << 38)
+}
 
 /// How many connections a child with `mine` should give to its `siblings`, which have `theirs` together. 0 up to a
 /// sixteenth above the average of all: below that, moving costs more than it mends.
-#[must_use]
-pub fn surplus(mine: u32, siblings: u32, theirs: u64) -> u32 {
+fn surplus(mine: u32, siblings: u32, theirs: u64) -> u32 {
     if siblings == 0 {
         return 0;
     }
@@ -20,44 +282,4 @@ pub fn surplus(mine: u32, siblings: u32, theirs: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn what_is_far_above_the_average_goes() {
-        for (mine, siblings, theirs, want) in [
-            (100, 0, 0, 0),
-            (1, 3, 0, 0),
-            (2, 3, 0, 1),
-            (2, 3, 3, 0),
-            (3, 3, 0, 2),
-            (16, 3, 48, 0),
-            (17, 3, 47, 0),
-            (18, 3, 46, 2),
-            (64, 3, 0, 48),
-            (4, 1, 4, 0),
-            (1000, 1, 900, 0),
-            (1100, 1, 800, 150),
-            (5, u32::MAX, u64::MAX, 0),
-        ] {
-            assert_eq!(surplus(mine, siblings, theirs), want, "{mine} beside {theirs} of {siblings}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn nobody_falls_below_the_average_and_somebody_is_never_ahead(
-            counts in proptest::collection::vec(0_u32..100_000, 1..40),
-        ) {
-            let all: u64 = counts.iter().map(|count| u64::from(*count)).sum();
-            let siblings = u32::try_from(counts.len() - 1).expect("few");
-            let given: Vec<u32> =
-                counts.iter().map(|mine| surplus(*mine, siblings, all - u64::from(*mine))).collect();
-            prop_assert!(given.contains(&0), "whoever accepts must be there");
-            for (mine, given) in counts.iter().zip(given) {
-                prop_assert!(given == 0 || u64::from(mine - given) * counts.len() as u64 >= all);
-            }
-        }
-    }
-}
+mod tests;

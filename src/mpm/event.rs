@@ -208,7 +208,7 @@ fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec
         take(child, event, place, now, ready);
         // A row may have been given back between the look and the shutting.
         child.perhaps_open();
-    } else if came && !child.doors.are_shut() && child.is_ahead() {
+    } else if came && !child.doors.are_shut() && child.is_ahead_with_one_more() {
         child.doors.step_aside(now.tick().after(ASIDE));
         take(child, event, place, now, ready);
     }

@@ -8,7 +8,7 @@
 //! Nothing may be left in the socket when nobody receives any more: a child that leaves without an heir stops
 //! sending, and then takes back what it finds there, its own last words included.
 
-use super::balance;
+use super::balance::{self, Advice, Own};
 use super::child::{Child, Event};
 use super::conn::Conn;
 use super::event::accept_handed;
@@ -28,10 +28,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// Connections that are looked at again at once after the socket was full: some more than it holds.
 const BATCH: u32 = 512;
 
+/// So many clients between two looks of the steward are a burst.
+const BURST: u32 = 4;
+
 /// The sending end, and what is to be done with it.
 #[derive(Debug)]
 pub struct HandOver {
     socket: OwnedFd,
+    /// Connections that have come since the steward's last look.
+    came: AtomicU32,
     /// This child is leaving, and others take over its idle connections.
     has_heir: AtomicBool,
     /// The socket took no more; idle connections wait until the steward's next look.
@@ -44,9 +49,9 @@ pub struct HandOver {
     retry: AtomicBool,
     /// So many connections that wait for a row are better off elsewhere.
     go_over: AtomicU32,
-    /// So many connections are more than this child's share: they go when they are between two requests.
+    /// So many connections are to go (see `balance`): each when it is between two requests.
     surplus: AtomicU32,
-    /// This child has no heir: a leader has to take back what nobody has taken over.
+    /// A leader has to take what is there: nobody else may, or this child may have been woken for it, and watches no more.
     take_back: AtomicBool,
     /// Another fault than a full socket has been told of.
     complained: AtomicBool,
@@ -58,6 +63,7 @@ impl HandOver {
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
+            came: AtomicU32::new(0),
             has_heir: AtomicBool::new(false),
             full: AtomicBool::new(false),
             again_from: AtomicU32::new(0),
@@ -90,7 +96,7 @@ impl HandOver {
         self.has_heir() && !self.full.load(Ordering::Relaxed)
     }
 
-    /// Whether a leader has yet to take back what nobody has taken over.
+    /// Whether a leader has yet to take what is there.
     #[must_use]
     pub fn has_to_take_back(&self) -> bool {
         self.take_back.load(Ordering::SeqCst)
@@ -110,18 +116,19 @@ impl HandOver {
     /// `vacancies` worker rows of siblings are free while requests wait here.
     pub fn look(&self, vacancies: u32) -> bool {
         self.full.store(false, Ordering::Relaxed);
+        self.came.store(0, Ordering::Relaxed);
         let retry = self.is_unfinished();
         self.retry.store(retry, Ordering::Release);
         self.go_over.store(vacancies, Ordering::Relaxed);
         retry || vacancies > 0
     }
 
-    /// From now on so many connections are more than this child's share.
+    /// From now on so many connections are to go, each when it is between two requests.
     pub fn set_surplus(&self, count: u32) {
         self.surplus.store(count, Ordering::Relaxed);
     }
 
-    /// Whether this child had more than its share when the steward last looked.
+    /// Whether this child had more than its share when the steward last looked, and has given less than that.
     #[must_use]
     pub fn has_surplus(&self) -> bool {
         self.surplus.load(Ordering::Relaxed) > 0
@@ -157,15 +164,53 @@ impl Child {
             .is_some_and(|over| over.is_open() || news.has(News::GO_OVER) || over.gives_away())
     }
 
-    /// How many connections this child has above its share, as far as the scoreboard tells.
-    pub(super) fn surplus(&self) -> u32 {
-        let (siblings, theirs) = self.block.siblings();
-        balance::surplus(self.block.connections().total.load(Ordering::Relaxed), siblings, theirs)
-    }
-
     /// Whether others should accept for now.
     pub(super) fn is_ahead(&self) -> bool {
-        self.hand_over.as_ref().is_some_and(HandOver::has_surplus) && self.surplus() > 0
+        self.hand_over.as_ref().is_some_and(|over| over.has_surplus() || self.has_enough())
+    }
+
+    /// A client has come; whether others should accept for now. In a burst, in which the steward is too slow to say so,
+    /// each [`BURST`]th compares.
+    pub(super) fn is_ahead_with_one_more(&self) -> bool {
+        self.hand_over.as_ref().is_some_and(|over| {
+            let came = over.came.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            over.has_surplus() || (came.is_multiple_of(BURST) && self.has_enough())
+        })
+    }
+
+    fn has_enough(&self) -> bool {
+        let connections = self.block.connections().total.load(Ordering::Relaxed);
+        balance::has_enough(connections, self.block.load(), &self.block.siblings())
+    }
+
+    /// What the child knows of itself.
+    pub(super) fn standing(&self) -> Own {
+        let counts = self.block.connections();
+        Own {
+            connections: counts.total.load(Ordering::Relaxed),
+            answered: self.block.answered(),
+            handed_over: counts.handed_over.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the steward found is done from now on; `load` is what others compare with.
+    pub(super) fn follow(&self, advice: Advice, load: u32) {
+        let Some(over) = &self.hand_over else { return };
+        // Before anything is given away: it would come back.
+        match self.doors.take_from_others(advice.takes, self.now().tick()) {
+            Ok(false) => {}
+            Ok(true) => {
+                over.take_back.store(true, Ordering::SeqCst);
+                self.nudge_leader();
+            }
+            Err(fault) => {
+                error!(self.log, "cannot watch for connections of other children: {}; this child accepts nothing for now",
+                    cause(&fault); "module" => "mpm_event");
+                self.nudge_leader();
+            }
+        }
+        self.block.set_load(load, advice.takes);
+        over.set_surplus(advice.give);
     }
 
     /// The connection whose request has waited longest for a worker row, of those that could go to another child.

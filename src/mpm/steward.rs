@@ -5,6 +5,7 @@
 //! disk that stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer, but for the one after
 //! which it gives back what a crowd of connections needed.
 
+use super::balance::{Advice, Balance};
 use super::child::Child;
 use super::crew::Crew;
 use super::giveback::GiveBack;
@@ -32,9 +33,6 @@ const CROWD: usize = 4;
 /// A stuck child of a crowd waits for so many times [`LOOK`] at most.
 const RAREST: u32 = 5;
 
-/// Looks from one comparison with the siblings to the next: about 50 ms.
-const BALANCE: u32 = 6;
-
 /// Times [`LOOK`] without anything new after which it sleeps: a second.
 const QUIET: u32 = 125;
 
@@ -50,6 +48,7 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
             return ChildExit::FATAL;
         }
     };
+    child.block.set_load(0, true);
     child.block.ready();
     child.say(Word::Ready);
     let mut steward = Steward {
@@ -63,7 +62,7 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
         said: 0,
         said_at: Moment(0),
         progress: Progress::new(child.read_clock()),
-        looks: 0,
+        balance: Balance::new(),
         cores: process::allowed_cores(),
         giving: GiveBack::new(),
     };
@@ -126,8 +125,8 @@ struct Steward {
     said: u32,
     said_at: Moment,
     progress: Progress,
-    /// Looks so far.
-    looks: u32,
+    /// How the child's load compares with its siblings'.
+    balance: Balance,
     /// Cores that this process may use.
     cores: usize,
     giving: GiveBack,
@@ -246,15 +245,15 @@ impl Steward {
             let vacancies = if waits.is_some() && self.waited == waits { child.vacancies() } else { 0 };
             self.waited = waits;
             at_rest = waits.is_none() && !over.is_unfinished();
-            self.looks = self.looks.wrapping_add(1);
-            if self.looks.is_multiple_of(BALANCE) {
-                over.set_surplus(if child.is_leaving() { 0 } else { child.surplus() });
-            }
             if over.look(vacancies) {
                 child.nudge_leader();
             }
         }
         let busy = child.busy_now();
+        if child.hand_over.is_some() && self.balance.look(busy) {
+            let advice = self.balance.compare(child.standing(), &child.block.siblings());
+            child.follow(if child.is_leaving() { Advice::NONE } else { advice }, self.balance.load());
+        }
         if busy != self.said && now.micros_since(self.said_at) >= CENSUS {
             self.said = busy;
             self.said_at = now;
@@ -262,6 +261,8 @@ impl Steward {
         }
         if self.quiet >= QUIET && busy == self.said && at_rest {
             self.awake = false;
+            self.balance.rest(busy);
+            child.follow(Advice::NONE, self.balance.load());
             child.steward_asleep.store(true, Ordering::SeqCst);
             // Somebody may have begun between the look and the word: they did not ring.
             if child.lead.moves() != self.moves || !child.lead.is_idle() {

@@ -267,8 +267,12 @@ pub struct ProcessRow {
     pub started: AtomicU64,
     /// When the master took the slot back (CLOCK_MONOTONIC); 0 while lent.
     pub ended: AtomicU64,
+    /// Worker rows held on average lately, in 65,536ths (event).
+    pub load: AtomicU32,
+    /// 1: it takes over connections of its siblings (event).
+    pub takes: AtomicU32,
     /// Zero.
-    pub reserved: [AtomicU64; 3],
+    pub reserved: [AtomicU64; 2],
     /// [`crate::scoreboard::state::Stage`].
     pub stage: AtomicU32,
     /// Worker rows held now.
@@ -386,6 +390,12 @@ impl LatencyCounts {
         if let Some(counter) = self.counts.get(crate::scoreboard::histogram::bucket(micros)) {
             counter.fetch_add(1, Relaxed);
         }
+    }
+
+    /// How many have been counted.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, counter| sum.wrapping_add(counter.load(Relaxed)))
     }
 }
 

@@ -32,6 +32,23 @@ pub struct RequestFacts<'a> {
     pub start: Moment,
 }
 
+/// What siblings say of themselves. To go by, not to trust: any number may be anything.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Siblings {
+    /// How many there are.
+    pub count: u32,
+    /// Their connections together.
+    pub connections: u64,
+    /// The worker rows that they hold on average together, in 65,536ths.
+    pub load: u64,
+    /// What the one of them that holds most holds.
+    pub most: u32,
+    /// What the one of them that holds least holds; the largest number if there is none.
+    pub least: u32,
+    /// Those that take over connections now.
+    pub takers: u32,
+}
+
 /// Slots that a child looks at to compare itself with its siblings.
 const LOOKED_AT: usize = 256;
 
@@ -79,11 +96,10 @@ impl ChildBlock {
         self.children.load(Relaxed).max(1)
     }
 
-    /// How many children of this one's generation serve beside it and have a worker row free, and how many connections
-    /// they say they have together: a full one would take none over. To go by, not to trust. Of very many the first are
-    /// looked at.
+    /// What the children of this one's generation say that serve beside it and have a worker row free: a full one would
+    /// take nothing over. Of very many the first are looked at.
     #[must_use]
-    pub fn siblings(&self) -> (u32, u64) {
+    pub fn siblings(&self) -> Siblings {
         let generation = self.process.generation.load(Relaxed);
         let serves = |row: &&&'static ProcessRow| {
             row.stage.load(Relaxed) == Stage::Ready as u32
@@ -91,9 +107,35 @@ impl ChildBlock {
                 && row.busy.load(Relaxed) < row.threads.load(Relaxed)
         };
         let others = self.processes.iter().filter(|row| !std::ptr::eq(**row, self.process));
-        others.take(LOOKED_AT).filter(serves).fold((0, 0), |(count, sum), row| {
-            (count + 1, sum + u64::from(row.connections.total.load(Relaxed)))
-        })
+        let mut all = Siblings { least: u32::MAX, ..Siblings::default() };
+        for row in others.take(LOOKED_AT).filter(serves) {
+            let load = row.load.load(Relaxed);
+            all.count += 1;
+            all.connections += u64::from(row.connections.total.load(Relaxed));
+            all.load += u64::from(load);
+            all.most = all.most.max(load);
+            all.least = all.least.min(load);
+            all.takers += u32::from(row.takes.load(Relaxed) == 1);
+        }
+        all
+    }
+
+    /// Requests that the child has answered: as many as latencies were counted.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.latency.total()
+    }
+
+    /// The worker rows held on average, as last told.
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.process.load.load(Relaxed)
+    }
+
+    /// Tells how many worker rows are held on average, and whether connections of siblings may come.
+    pub fn set_load(&self, load: u32, takes: bool) {
+        self.process.load.store(load, Relaxed);
+        self.process.takes.store(u32::from(takes), Relaxed);
     }
 
     /// The row of a worker. One thread at a time may write to it.

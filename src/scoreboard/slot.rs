@@ -86,6 +86,8 @@ impl Slot {
         let counts = &process.connections;
         for gauge in [
             &process.busy,
+            &process.load,
+            &process.takes,
             &counts.total,
             &counts.keep_alive,
             &counts.wait_io,

@@ -130,6 +130,8 @@ fn the_man_page_tells_every_field_where_it_is() {
                 mpm,
                 started,
                 ended,
+                load,
+                takes,
                 reserved,
                 stage,
                 busy,

@@ -10,8 +10,10 @@
 //!   falls below it by that. Less than a worker goes only where both ends come nearer to the average.
 //! * The average is made over several times what a request takes, or chance would be taken for habit, and follows the
 //!   work with a delay. What has gone and does not show yet is remembered, so that nothing is given twice.
-//! * Only those that are far below the average take over while somebody is far above it; or the connection would
-//!   have to go on. Somebody always takes.
+//! * Where connections are many and each does little, as many as there are workers too much make no difference: once a
+//!   gift shows, the next is made larger.
+//! * While somebody is far ahead only those far below the average take over; another would have to pass it on. Somebody
+//!   always takes.
 //!
 //! Decides; the steward looks, `handover` and the leader act.
 
@@ -32,6 +34,9 @@ const REQUESTS: i64 = 4;
 
 /// A burst goes on elsewhere when it has brought so many connections more than a child's share.
 const BURST: u32 = 3;
+
+/// Comparisons after which an average is what it will be.
+const SETTLED: u32 = 9;
 
 /// Comparisons for which a gift stands: connections go when they are between two requests.
 const OPEN: u32 = 40;
@@ -77,8 +82,10 @@ pub struct Balance {
     seen: (u64, u32),
     /// Rows held and requests answered lately, in parts: what a request takes is the one divided by the other.
     lately: (i64, i64),
-    /// Comparisons since the child began or rested.
+    /// Comparisons that the average is made of.
     age: u32,
+    /// Comparisons so far.
+    clock: u32,
     gift: Gift,
     answered: u64,
     handed_over: u64,
@@ -90,7 +97,7 @@ pub struct Balance {
 #[derive(Clone, Copy, Debug, Default)]
 struct Gift {
     /// At which comparison.
-    age: u32,
+    clock: u32,
     /// How far ahead it was.
     ahead: i64,
     /// So many connections were to go.
@@ -116,6 +123,7 @@ impl Balance {
             seen: (0, 0),
             lately: (0, 0),
             age: 0,
+            clock: 0,
             gift: Gift::default(),
             answered: 0,
             handed_over: 0,
@@ -167,6 +175,7 @@ impl Balance {
 
     fn follow(&mut self, own: Own) {
         self.age = self.age.saturating_add(1);
+        self.clock = self.clock.saturating_add(1);
         let answered = sum(own.answered.saturating_sub(self.answered));
         self.answered = own.answered;
         let (rows, looks) = std::mem::take(&mut self.seen);
@@ -174,6 +183,12 @@ impl Balance {
         // Both fade alike: of a child that does nothing now it is known still what a request took.
         let fade = |was: i64, now: i64| was - was / 8 + now;
         self.lately = (fade(self.lately.0, seen), fade(self.lately.1, answered.saturating_mul(whole(1))));
+        // A change that is no chance (four times what chance does to a sum of independent requests): what was before it
+        // tells nothing of what comes.
+        let change = (seen - self.load) / 256;
+        if change.saturating_mul(change) > self.load.max(whole(1)).saturating_mul(16) {
+            (self.age, self.gone) = (1, 0);
+        }
         // In the beginning all that has been seen counts alike.
         let young = 1024 / i64::from(self.age);
         let (most, least) = (REPLACED.0.max(young), REPLACED.1.max(young));
@@ -183,7 +198,7 @@ impl Balance {
         self.load += (seen - self.load) * part / 1024;
         let given = own.handed_over.saturating_sub(self.handed_over);
         self.handed_over = own.handed_over;
-        // A child of a broken board's count gives everything, not more.
+        // Whatever the row says: no overflow.
         let given = sum(given).min(1 << 20);
         self.gift.given = (self.gift.given + given).min(1 << 20);
         self.gone = (self.gone - self.gone * part / 1024 + given * self.weight).min(self.load);
@@ -193,11 +208,14 @@ impl Balance {
         let one = whole(1);
         let (most, least) = (i64::from(siblings.most), i64::from(siblings.least));
         let ahead = self.load - self.gone - average;
-        let far = (one * 3 / 4).max(average / 8);
+        // Of an average over little time chance is larger.
+        let is_young = self.age < SETTLED;
+        let chance = if is_young { (average * one / i64::from(self.age)).isqrt() * 3 / 2 } else { 0 };
+        let far = (one * 3 / 4).max(average / 8).max(chance);
         let gap = one + average * 3 / 16;
         let wants = if ahead >= far {
             ahead
-        } else if self.load >= most && self.load - 2 * self.gone - least > gap {
+        } else if !is_young && self.load >= most && self.load - 2 * self.gone - least > gap {
             // Nobody is far above the average, but somebody is far below it: whoever has most gives. What has gone may
             // have gone there, and does not show there either.
             one
@@ -214,7 +232,7 @@ impl Balance {
     /// many as there are workers too much make no difference, and the next is larger.
     fn next_gift(&mut self, wants: i64, ahead: i64, own: Own) -> u32 {
         let gift = self.gift;
-        let since = self.age - gift.age;
+        let since = self.clock - gift.clock;
         let promised = gift.given * self.weight;
         if wants == 0 {
             return 0;
@@ -238,7 +256,7 @@ impl Balance {
             }
         }
         let size = (wants / self.weight).clamp(1, i64::from(own.connections.max(1)));
-        self.gift = Gift { age: self.age, ahead, size, given: 0 };
+        self.gift = Gift { clock: self.clock, ahead, size, given: 0 };
         u32::try_from(size).unwrap_or(u32::MAX).min(own.connections)
     }
 
@@ -250,12 +268,12 @@ impl Balance {
 }
 
 /// Whether a child with so many connections and that load should let its siblings accept, in the middle of a burst: it has
-/// more connections than its share by far, and no less work.
+/// more connections than its share by far, and not much less work.
 #[must_use]
 pub fn has_enough(connections: u32, load: u32, siblings: &Siblings) -> bool {
     let all = u64::from(siblings.count) + 1;
     surplus(connections, siblings.count, siblings.connections) >= BURST
-        && u64::from(load).saturating_mul(all) >= siblings.load.saturating_add(u64::from(load))
+        && u64::from(load).saturating_mul(all) >= siblings.load.saturating_add(u64::from(load)) / 4 * 3
 }
 
 fn whole(workers: u32) -> i64 {

@@ -312,3 +312,45 @@ fn a_child_with_more_than_its_share_gives_connections_to_its_siblings() {
     });
     assert!(handed_over(&daemon) > 0);
 }
+
+#[test]
+fn children_share_the_work_and_not_only_the_connections() {
+    let backend = Backend::start();
+    let daemon = Daemon::at(
+        Home::new(),
+        &event(
+            "KeepAliveTimeout 300\nMaxKeepAliveRequests 0\nStartServers 2\nServerLimit 2\nThreadLimit 40\nThreadsPerChild 40\n\
+             MaxRequestWorkers 80\nMinSpareThreads 1\nMaxSpareThreads 80",
+            &backend,
+        ),
+    );
+    daemon.wait_for_children(2);
+    let mut clients: Vec<Client> = (0..40).map(|_| daemon.connect()).collect();
+    for client in &mut clients {
+        client.get("/bytes/1").expect("an answer");
+    }
+    // The connections of one child are used all the time, those of the other never again.
+    let homes: Vec<i32> = clients.iter().map(|client| daemon.child_of(client)).collect();
+    let of = |child: i32| homes.iter().filter(|home| **home == child).count();
+    let home = daemon.children().into_iter().max_by_key(|child| of(*child)).expect("two children");
+    let (mut used, rest): (Vec<_>, Vec<_>) =
+        clients.into_iter().zip(&homes).partition(|(_, other)| **other == home);
+    assert!(used.len() >= 20, "{homes:?}");
+    wait_until("work for both", || {
+        for _ in 0..20 {
+            for (client, _) in &mut used {
+                client.send("GET /delay/20 HTTP/1.1\r\nHost: test\r\n\r\n");
+            }
+            for (client, _) in &mut used {
+                assert_eq!(client.answer("GET").expect("the connection lives").status, 200);
+            }
+        }
+        let stayed = used.iter().filter(|(client, _)| daemon.child_of(client) == home).count();
+        // A third and two thirds are far from even, and far from where it began.
+        (used.len() / 3..=used.len() * 2 / 3).contains(&stayed).then_some(())
+    });
+    // What has nothing to do stays where it is.
+    for (client, home) in &rest {
+        assert_eq!(daemon.child_of(client), **home);
+    }
+}

@@ -11,7 +11,7 @@ use super::conn::{Conn, Scratch, Step, send_gather};
 use super::splice::Passing;
 use super::table::News;
 use super::upstream::{Link, Marks};
-use crate::clock::Moment;
+use crate::clock::{Moment, Tick};
 use crate::http::{Fault, Reason};
 use crate::ids::HostId;
 use crate::log::line::{Client, cause};
@@ -238,6 +238,23 @@ impl Conn {
         if active.backend_told && active.client_told { Flow::Dead } else { sent }
     }
 
+    /// Sends what the backend would not take earlier. Whether all of it is gone now.
+    pub(super) fn flush_upstream(&mut self, link: &mut Link, now: Tick) -> io::Result<bool> {
+        while !link.backlog.is_empty() && self.ready.has(News::UPSTREAM_WRITE) {
+            match socket::send(link.fd.as_fd(), link.backlog.bytes()) {
+                Ok(count) => {
+                    link.backlog.advance(count);
+                    self.session.upstream_moved(now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.0 &= !News::UPSTREAM_WRITE.0;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(link.backlog.is_empty())
+    }
+
     /// The client's bytes to the backend.
     fn feed_upstream(
         &mut self,
@@ -248,20 +265,10 @@ impl Conn {
         moved: &mut usize,
     ) -> Flow {
         let Some(link) = active.link.as_mut() else { return Flow::Blocked };
-        while !link.backlog.is_empty() && self.ready.has(News::UPSTREAM_WRITE) {
-            match socket::send(link.fd.as_fd(), link.backlog.bytes()) {
-                Ok(count) => {
-                    link.backlog.advance(count);
-                    self.session.upstream_moved(now.tick());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready.0 &= !News::UPSTREAM_WRITE.0;
-                }
-                Err(error) => return self.upstream_deaf(active, &error, child),
-            }
-        }
-        if !link.backlog.is_empty() {
-            return Flow::Blocked;
+        match self.flush_upstream(link, now.tick()) {
+            Ok(true) => {}
+            Ok(false) => return Flow::Blocked,
+            Err(error) => return self.upstream_deaf(active, &error, child),
         }
         if active.up.pipe.is_some() {
             if let Err(error) = self.drain_request(active, child, now) {

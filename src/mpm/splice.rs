@@ -2,8 +2,9 @@
 //!
 //! A head, and what was read with it, goes the way of all bytes (`relay`). The rest of a body with a Content-Length,
 //! if it is long, is moved by splice(2) in pieces of at most a turn: back pressure, time-outs and counts are the same,
-//! and only the two copies are saved. What comes in small pieces is read: two copies of little cost less than a pipe. The kernel, a socket or a want of pipes may say no at any point; the same bytes
-//! are copied then. Tunnels are not spliced: what goes through them is mostly small and comes both ways.
+//! and only the two copies are saved. What comes in small pieces is read: two copies of little cost less than a pipe.
+//! The kernel, a socket or a want of pipes may say no at any point; the same bytes are copied then. Tunnels are not
+//! spliced: what goes through them is mostly small and comes both ways.
 
 use super::child::Child;
 use super::conn::{Conn, Scratch, TURN};
@@ -209,6 +210,8 @@ impl Conn {
             Drained::Unable(error, bytes) => {
                 active.down.give_up(&error, child);
                 self.backlog.push(&bytes);
+                // At once: no news comes of a socket that takes bytes all the time.
+                self.flush_client(now.tick())?;
             }
         }
         active.down.settle(child);
@@ -295,6 +298,7 @@ impl Conn {
             Drained::Unable(error, bytes) => {
                 active.up.give_up(&error, child);
                 link.backlog.push(&bytes);
+                self.flush_upstream(link, now.tick())?;
             }
         }
         active.up.settle(child);

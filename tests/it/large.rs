@@ -4,9 +4,10 @@ use crate::hot_path::{calls, no_strace};
 use crate::support::backend::by_path;
 use crate::support::{Backend, Client, Daemon, Failure, Hash, Home, Mpm, pattern, processes, wait_until};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Around what the daemon reads, splices and moves in a turn, and odd ones.
@@ -339,6 +340,98 @@ fn where_the_kernel_does_not_splice_they_are_copied() {
                 }
             }
         }
+    }
+}
+
+/// Waits until `count` stays what it is, although it would go on if it could.
+fn wait_for_standstill(count: &AtomicUsize) {
+    let mut last = (0, 0);
+    wait_until("bytes to come to a standstill", || {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = count.load(Relaxed);
+        last = if now == last.0 { (now, last.1 + 1) } else { (now, 0) };
+        (now > 0 && last.1 >= 15).then_some(())
+    });
+}
+
+/// What waits in a pipe when the kernel says no is copied out of it, and on, though nothing happens that tells of it.
+#[test]
+fn what_waits_in_a_pipe_when_the_kernel_refuses_to_splice_is_copied() {
+    const SIZE: usize = 30_000_001;
+    const OPTIONS: [&str; 5] = ["-y", "-e", "trace=splice", "-e", "inject=splice:error=EINVAL"];
+    if let Some(why) = no_strace() {
+        eprintln!("skipped, there is no strace to make calls fail with: {why}");
+        return;
+    }
+    for mpm in [Mpm::Event, Mpm::Worker] {
+        let written = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&written);
+        let backend = Backend::with(move |exchange| match exchange.request.target.as_str() {
+            "/down" => {
+                exchange.raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())?;
+                pattern(SIZE, 1).chunks(1 << 18).try_for_each(|piece| {
+                    exchange.raw(piece)?;
+                    counter.fetch_add(piece.len(), Relaxed);
+                    Ok(())
+                })
+            }
+            "/held" => {
+                exchange.hold();
+                exchange.echo()
+            }
+            _ => by_path(exchange),
+        });
+        let text = format!("LogLevel debug\nSendBufferSize 65536\nProxyPass / {}/", backend.url());
+        let refused_with_bytes = |seen: Result<Vec<String>, String>| match seen {
+            Err(why) => eprintln!("skipped, strace can't attach: {why}"),
+            Ok(seen) => {
+                let out_of_a_pipe = |call: &String| {
+                    call.contains("INJECTED") && call.split(',').next().unwrap().contains("<pipe:")
+                };
+                assert!(seen.iter().any(out_of_a_pipe), "{mpm:?}: {}", seen.join("\n"));
+            }
+        };
+
+        let daemon = one(mpm, &text);
+        let home = daemon.home().path("");
+        let mut client = daemon.connect();
+        client.send("GET /down HTTP/1.1\r\nHost: test\r\n\r\n");
+        // Well behind the beginning, which is not spliced.
+        let mut body = read_slowly(client.stream(), SIZE / 10, |_| ());
+        let child = daemon.child_of(&client);
+        wait_for_standstill(&written);
+        let seen = calls(child, &home, &OPTIONS, || {
+            let mut rest = vec![0; SIZE - body.len()];
+            client.stream().read_exact(&mut rest).expect("all of it comes");
+            body.append(&mut rest);
+        });
+        assert!(body == pattern(SIZE, 1), "{mpm:?}: other bytes");
+        refused_with_bytes(seen);
+        both_ways(&mut client, 300_000);
+
+        let body = pattern(SIZE, 2);
+        let mut stream = client.stream().try_clone().expect("a descriptor is left");
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
+        let hash = Hash::of(&body);
+        let sender = std::thread::spawn(move || {
+            stream.write_all(
+                format!("POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes(),
+            )?;
+            body.chunks(1 << 18).try_for_each(|piece| {
+                stream.write_all(piece)?;
+                counter.fetch_add(piece.len(), Relaxed);
+                Ok::<(), std::io::Error>(())
+            })
+        });
+        wait_for_standstill(&sent);
+        let seen = calls(child, &home, &OPTIONS, || {
+            backend.release();
+            assert_eq!(client.answer("POST").expect("an answer").echo().body(), (SIZE, hash), "{mpm:?}");
+        });
+        sender.join().expect("no panic").expect("all of it is taken");
+        refused_with_bytes(seen);
+        both_ways(&mut client, 300_000);
     }
 }
 

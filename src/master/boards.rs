@@ -12,6 +12,7 @@ use crate::scoreboard::row::ChildBlock;
 use crate::scoreboard::snapshot::Worker;
 use crate::scoreboard::sums::Sums;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 /// A board that is not the current one any more, until its last child is gone.
@@ -54,6 +55,17 @@ impl Boards {
     pub fn slots(&self, next: bool) -> u32 {
         let board = self.next.as_ref().filter(|_| next).unwrap_or(&self.current);
         board.shape().slots()
+    }
+
+    /// Where on its board a child of the current generation, or of the `next`, is to be put: in the first of these
+    /// ranges that has room.
+    ///
+    /// A generation that comes up with a larger board begins behind the end of the current one. Lower down it could
+    /// take every slot that the current generation has to grow into, and that one has to bear the load meanwhile.
+    #[must_use]
+    pub fn places(&self, next: bool) -> [Range<u32>; 2] {
+        let slots = self.slots(next);
+        [if next && self.next.is_some() { self.slots(false)..slots } else { 0..slots }, 0..slots]
     }
 
     /// What the board has room for that a generation would get which needs this much: at least what there is now, so
@@ -270,7 +282,10 @@ mod tests {
 
         let large = boards.grown(&Shape { server_limit: 4, thread_limit: 1, backend_rows: 3 });
         assert_eq!(large, Shape { server_limit: 4, thread_limit: 2, backend_rows: 3 });
+        assert_eq!(boards.places(true), [0..2, 0..2]);
         boards.prepare(board(&large));
+        assert_eq!(boards.places(true), [2..8, 0..8], "what is the current generation's is taken last");
+        assert_eq!(boards.places(false), [0..2, 0..2]);
         let new = lend(&mut boards, true, 5);
         serve(&new, 100);
         assert_eq!(counted(&mut boards).0, 12, "it is not in force yet");

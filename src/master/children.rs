@@ -10,6 +10,7 @@ use crate::master::pulse::Pulse;
 use crate::orders::{Order, Orders};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
 /// Where a child is on its way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,13 +137,11 @@ impl Children {
         self.limit = limit;
     }
 
-    /// The lowest free slot of a board of `slots`: there may be a larger one for the generation that comes up, whose
-    /// children are not to be confused with those on this one.
+    /// The lowest free one of these slots of a board: there may be a larger one for the generation that comes up,
+    /// whose children are not to be confused with those on this one.
     #[must_use]
-    pub fn free_slot(&self, slots: u32) -> Option<SlotIndex> {
-        let hole = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let slot = u32::try_from(hole).ok().filter(|&slot| slot < self.limit.min(slots))?;
-        Some(SlotIndex(slot))
+    pub fn free_slot(&self, slots: Range<u32>) -> Option<SlotIndex> {
+        (slots.start..slots.end.min(self.limit)).map(SlotIndex).find(|&slot| self.get(slot).is_none())
     }
 
     /// How many slots of a board of `slots` are free.
@@ -264,15 +263,16 @@ mod tests {
         let mut children = Children::new(3);
         assert!(children.is_empty());
         for pid in [10, 20, 30] {
-            let slot = children.free_slot(3).unwrap();
+            let slot = children.free_slot(0..3).unwrap();
             children.insert(slot, child(pid, Stage::Starting));
         }
-        assert_eq!((children.free_slot(9), children.free_slots(9)), (None, 0));
+        assert_eq!((children.free_slot(0..9), children.free_slots(9)), (None, 0));
         let (slot, gone) = children.remove(ChildPid::new(20).unwrap()).unwrap();
         assert_eq!((slot, gone.pid.as_raw()), (SlotIndex(1), 20));
         assert!(children.remove(gone.pid).is_none());
-        assert_eq!(children.free_slot(3), Some(SlotIndex(1)));
-        assert_eq!((children.free_slot(1), children.free_slots(1)), (None, 0), "not on a smaller board");
+        assert_eq!(children.free_slot(0..3), Some(SlotIndex(1)));
+        assert_eq!((children.free_slot(0..1), children.free_slots(1)), (None, 0), "not on a smaller board");
+        assert_eq!(children.free_slot(2..9), None, "none behind the limit");
         assert_eq!(children.free_slots(2), 1);
         let pids: Vec<i32> = children.iter().map(|(_, child)| child.pid.as_raw()).collect();
         assert_eq!(pids, [10, 30]);
@@ -281,7 +281,7 @@ mod tests {
             assert!(children.remove(ChildPid::new(pid).unwrap()).is_some());
         }
         assert!(children.is_empty() && children.get(SlotIndex(2)).is_none());
-        assert_eq!((children.free_slot(3), children.free_slots(3)), (Some(SlotIndex(0)), 3));
+        assert_eq!((children.free_slot(0..3), children.free_slots(3)), (Some(SlotIndex(0)), 3));
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Master {
         self.children.free_slots(self.estate.board.slots(false))
     }
 
-    /// Forks one child of the current generation into the lowest free slot. `false` if that cannot be: there is none,
+    /// Forks one child of the current generation. `false` if that cannot be: there is none,
     /// or the kernel refuses.
     fn fork(&mut self, heir_of: Option<ChildPid>, now: Moment) -> bool {
         self.fork_of(false, heir_of, now)
@@ -235,8 +235,10 @@ impl Master {
     }
 
     fn fork_of(&mut self, next: bool, heir_of: Option<ChildPid>, now: Moment) -> bool {
-        let slots = self.estate.board.slots(next);
-        let Some(slot) = self.children.free_slot(slots) else { return false };
+        let places = self.estate.board.places(next);
+        let Some(slot) = places.into_iter().find_map(|slots| self.children.free_slot(slots)) else {
+            return false;
+        };
         let tick = now.tick();
         let generation =
             if next { self.reload.as_ref().and_then(Reload::next) } else { Some(&self.generation) };
@@ -328,7 +330,7 @@ impl Master {
             Report::NoSlot => error!(
                 log,
                 "children are needed, but leaving ones hold every slot of the scoreboard ({}); waiting for them",
-                limits.slots()
+                self.estate.board.slots(false)
             ),
             Report::SlotsAgain(lasted) => {
                 info!(log, "the scoreboard has had room for new children again, after {}", span(lasted));

@@ -10,6 +10,9 @@ use std::ops::Range;
 /// Slices handed to one `writev`; more pieces than this leave in several calls.
 pub const SLICES: usize = 32;
 
+/// Bytes that are copied more cheaply than they are sent as a piece of their own.
+const SMALL: usize = 2048;
+
 /// Bytes to be sent, in order: some owned, some ranges of the input buffer of this turn.
 #[derive(Debug, Default)]
 pub struct Gather {
@@ -94,6 +97,19 @@ impl Gather {
                 self.length -= range.len();
                 self.pieces.pop();
             }
+        }
+    }
+
+    /// Copies what is small and comes from the input to what is owned before it: the kernel takes one piece with less
+    /// ado than two.
+    pub fn join(&mut self, input: &[u8]) {
+        if let [Piece::Owned(owned), Piece::Input(range)] = &mut self.pieces[..]
+            && range.len() <= SMALL
+            && owned.end == self.owned.len()
+        {
+            self.owned.extend_from_slice(&input[range.clone()]);
+            owned.end = self.owned.len();
+            self.pieces.truncate(1);
         }
     }
 
@@ -238,6 +254,39 @@ mod tests {
         gather.clear();
         gather.push_input(2..4);
         assert_eq!(gather.single(input), Some(&b"23"[..]));
+    }
+
+    #[test]
+    fn a_head_and_a_small_body_become_one_piece() {
+        let input = [7; SMALL + 1];
+        let joined = |build: fn(&mut Gather, usize), length| {
+            let mut gather = Gather::new();
+            build(&mut gather, length);
+            let before = flat(&gather, &input, 0);
+            gather.join(&input);
+            assert_eq!(flat(&gather, &input, 0), before);
+            assert_eq!(gather.len(), before.len());
+            gather.pieces.len()
+        };
+        fn head_and_body(gather: &mut Gather, length: usize) {
+            gather.push(b"head");
+            gather.push_input(0..length);
+        }
+        assert_eq!(joined(head_and_body, SMALL), 1);
+        assert_eq!(joined(head_and_body, SMALL + 1), 2, "too much to copy");
+        assert_eq!(joined(head_and_body, 0), 1);
+        assert_eq!(joined(|gather, length| gather.push_input(0..length), 9), 1, "nothing before it");
+        let chunk = |gather: &mut Gather, length| {
+            head_and_body(gather, length);
+            gather.push(b"tail");
+        };
+        assert_eq!(joined(chunk, 9), 3);
+        let cut = |gather: &mut Gather, length| {
+            gather.push(b"head and more");
+            gather.truncate(4);
+            gather.push_input(0..length);
+        };
+        assert_eq!(joined(cut, 9), 2, "what was taken back lies in between");
     }
 
     #[test]

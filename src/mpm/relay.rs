@@ -434,6 +434,7 @@ impl Conn {
         };
         let outcome = active.exchange.response_bytes(&input[..total], 0, slots, &cx, &mut observe, out);
         if !out.is_empty() {
+            out.join(input);
             self.session.client_asked(now.tick());
             let sent = self.send_client(input, out);
             match sent {

@@ -106,11 +106,7 @@ impl Boards {
         let mut published = Ok(());
         // Whoever reads the new board waits until it has all that could be read on the former as long as that had
         // the name.
-        let sums = || {
-            published = path.map_or(Ok(()), Board::publish);
-            former.sums()
-        };
-        let credited = self.current.credit(sums, None);
+        let credited = self.current.credit(&former, None, || published = path.map_or(Ok(()), Board::publish));
         self.former.push(Former { board: former, credited });
         self.forget();
         published
@@ -159,7 +155,7 @@ impl Boards {
         self.former.retain(|former| {
             let is_used = former.board.is_lent();
             if !is_used {
-                current.credit(|| former.board.sums(), Some(&former.credited));
+                current.credit(&former.board, Some(&former.credited), || ());
             }
             is_used
         });
@@ -222,7 +218,7 @@ impl Boards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Generation, WorkerIndex};
+    use crate::ids::{BackendId, Generation, WorkerIndex};
     use crate::scoreboard::board::{Birth, Facts};
     use std::sync::atomic::Ordering::Relaxed;
 
@@ -261,7 +257,7 @@ mod tests {
         for _ in 0..requests {
             block.worker(WorkerIndex(0)).finish(Moment(3), Some(1), 10, 100);
         }
-        block.backend(crate::ids::BackendId(9)).requests.fetch_add(requests, Relaxed);
+        block.backend(BackendId(9)).requests.fetch_add(requests, Relaxed);
     }
 
     /// Requests, and those of the backends that have no row of their own.
@@ -299,6 +295,39 @@ mod tests {
         assert_eq!(counted(&mut boards).0, 112, "told when it has ended");
         boards.take_back(SlotIndex(1), Ending::Clean, Moment(5));
         assert_eq!((counted(&mut boards).0, boards.former.len()), (115, 0));
+    }
+
+    /// Requests by url, those of all others last.
+    fn by_url(boards: &mut Boards) -> Vec<(String, u64)> {
+        let snapshot = boards.current().reader().snapshot().expect("a snapshot");
+        snapshot.backends.iter().map(|backend| (backend.url.clone(), backend.requests)).collect()
+    }
+
+    fn ask(block: &ChildBlock, backend: u32, requests: u64) {
+        block.backend(BackendId(backend)).requests.fetch_add(requests, Relaxed);
+    }
+
+    #[test]
+    fn what_a_refused_generation_served_is_counted_with_its_urls_or_with_the_others() {
+        let small = Shape { server_limit: 1, thread_limit: 2, backend_rows: 3 };
+        let mut boards = Boards::new(board(&small));
+        boards.current().set_backends(Generation(1), ["a", "b"]);
+        let old = lend(&mut boards, false, 0);
+        let large = boards.grown(&Shape { backend_rows: 8, ..small });
+        let mut next = board(&large);
+        next.keep_rows_of(boards.current());
+        boards.prepare(next);
+        boards.lending(true).set_backends(Generation(2), ["new", "b", "further", "a"]);
+        let new = lend(&mut boards, true, 1);
+        (0..4).for_each(|backend| ask(&new, backend, 10 + u64::from(backend)));
+        ask(&new, 9, 1000);
+        ask(&old, 0, 3);
+        boards.withdraw(None);
+        boards.take_back(SlotIndex(1), Ending::Clean, Moment(5));
+        let named = |url: &str, requests| (url.to_owned(), requests);
+        assert_eq!(boards.former.len(), 0);
+        assert_eq!(by_url(&mut boards)[..2], [named("a", 16), named("b", 11)]);
+        assert_eq!(by_url(&mut boards).last().map(|others| others.1), Some(1000 + 10 + 12));
     }
 
     #[test]

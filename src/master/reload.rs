@@ -364,17 +364,18 @@ impl Master {
         // Before anybody is told: who hears that the new one serves should not meet the old one any more.
         self.retire_generation(old, tick);
         let current = &self.generation;
-        let path = self.estate.config_path.as_deref();
-        title::set_title(&current.title(path));
+        let path = self.estate.config_path.clone();
+        title::set_title(&current.title(path.as_deref()));
         let took = Duration::from_micros(now.micros_since(begun));
         let text = format!("serving generation {} ({})", current.number, span(took));
         let scoreboard = current.config.scoreboard_file.as_deref();
         if let Err(error) = self.estate.board.advance(scoreboard) {
             error!(self.estate.log, "the new scoreboard cannot take its place: {}", cause(&error));
         }
-        self.estate.counted = current.number;
+        // The one before may have been the last to fork a child.
+        self.estate.count_for(current, false);
         let board = self.estate.board.current();
-        current.with_facts(path, time::wall_micros(), |facts| board.set_facts(facts, now));
+        current.with_facts(path.as_deref(), time::wall_micros(), |facts| board.set_facts(facts, now));
         board.set_reload(&ReloadOutcome { wall_micros: begun_wall, done: true, text: &text }, now);
         let number = current.number;
         let ready = self.children.count(|child| child.generation == number && child.stage == Stage::Ready);
@@ -520,6 +521,7 @@ impl Master {
                 }
                 self.estate.board.withdraw(next.config.scoreboard_file.as_deref());
                 self.children.set_limit(self.estate.board.shape().slots());
+                self.estate.count_for(&self.generation, false);
                 // Some may serve already.
                 self.retire_generation(*next, now);
             }

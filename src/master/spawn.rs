@@ -72,6 +72,14 @@ pub struct Estate {
 }
 
 impl Estate {
+    /// Has children that are forked from now on count the backends of `generation`, which is the current one or the
+    /// `next`.
+    pub fn count_for(&mut self, generation: &Generation, next: bool) {
+        let urls = generation.config.backends.iter().map(|backend| backend.url.as_str());
+        self.board.lending(next).set_backends(generation.number, urls);
+        self.counted = generation.number;
+    }
+
     /// Forks a child of `generation`, which is the current one or the `next`, into `slot`, which must be free.
     ///
     /// # Errors
@@ -102,9 +110,7 @@ impl Estate {
         };
         if self.counted != generation.number {
             // The one before may still replace a child while the next comes up.
-            let urls = config.backends.iter().map(|backend| backend.url.as_str());
-            self.board.lending(next).set_backends(generation.number, urls);
-            self.counted = generation.number;
+            self.count_for(generation, next);
         }
         let (block, reader) = self.board.lend(next, slot, &loan, now).map_err(ForkError::Board)?;
         let inheritance = Inheritance {

@@ -183,7 +183,7 @@ pub struct Board {
     /// The process rows of all slots, for children to look at their siblings'.
     processes: Arc<[&'static ProcessRow]>,
     /// Urls that have a row, by row.
-    urls: Vec<String>,
+    pub(super) urls: Vec<String>,
     /// The current generation's backends to rows.
     backend_rows: Arc<[u32]>,
 }

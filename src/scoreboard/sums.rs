@@ -15,6 +15,15 @@ pub struct Sums(Vec<u64>);
 /// Counters of a backend beside its histogram.
 const BACKEND_COUNTERS: usize = 7;
 
+/// Counters of a backend with its histogram.
+const OF_BACKEND: usize = BACKEND_COUNTERS + BUCKETS;
+
+/// Counters that concern no backend in particular: they come first.
+const COMMON: usize = SCALARS + BUCKETS;
+
+/// Those of them that are no histogram's.
+const SCALARS: usize = 11;
+
 impl Board {
     /// Everything that has been counted here, by children that are gone and those that live.
     #[must_use]
@@ -25,7 +34,7 @@ impl Board {
             let of = |field: fn(&WorkerRow) -> &AtomicU64| {
                 rows().map(|row| clamped(field(row))).fold(0, u64::saturating_add)
             };
-            let scalars = [
+            let scalars: [u64; SCALARS] = [
                 of(|row| &row.requests),
                 of(|row| &row.bytes_in),
                 of(|row| &row.bytes_out),
@@ -47,30 +56,41 @@ impl Board {
         sums
     }
 
-    /// Adds what another board of at most as many backends has counted, as far as that goes beyond `credited`. What
-    /// it has counted is asked for once readers wait.
-    pub fn credit(&self, sums: impl FnOnce() -> Sums, credited: Option<&Sums>) -> Sums {
+    /// Adds what another board has counted, as far as that goes beyond `credited`: to the same url where it has a row
+    /// here, else to the row of all others. `meanwhile` is done once readers wait, before the other's counts are read.
+    pub fn credit(&self, from: &Self, credited: Option<&Sums>, meanwhile: impl FnOnce()) -> Sums {
         let mut counted = Sums::default();
         write_under(&self.totals.sequence, || {
-            counted = sums();
-            let sums = &counted;
+            meanwhile();
+            counted = from.sums();
             let before = credited.map_or(&[][..], |credited| &credited.0).iter().chain(std::iter::repeat(&0));
-            let news = sums.0.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
-            // The last row is for backends that have none of their own, however many rows there are.
+            let mut news = counted.0.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
             let totals: Vec<&AtomicU64> = self.all_totals().collect();
-            let last_row = sums.0.len() - BACKEND_COUNTERS - BUCKETS;
-            let further = totals.len() - sums.0.len();
-            for (index, news) in news.enumerate() {
-                let place = if index < last_row { index } else { index + further };
-                add(totals[place], news);
+            let (common, by_backend) = totals.split_at(COMMON);
+            for (total, news) in common.iter().zip(news.by_ref()) {
+                add(total, news);
+            }
+            for row in 0..from.backend_totals.len() {
+                let place = self.row_like(from, row) * OF_BACKEND;
+                for (total, news) in by_backend[place..place + OF_BACKEND].iter().zip(news.by_ref()) {
+                    add(total, news);
+                }
             }
         });
         counted
     }
 
+    /// Where the backend is counted here that has this row of another board.
+    fn row_like(&self, other: &Self, row: usize) -> usize {
+        let others = self.backend_totals.len() - 1;
+        let Some(url) = other.urls.get(row) else { return others };
+        let same = self.urls.get(row).filter(|known| *known == url).map(|_| row);
+        same.or_else(|| self.urls.iter().position(|known| known == url)).unwrap_or(others).min(others)
+    }
+
     fn all_totals(&self) -> impl Iterator<Item = &AtomicU64> {
         let totals = self.totals;
-        let scalars = [
+        let scalars: [&AtomicU64; SCALARS] = [
             &totals.requests,
             &totals.bytes_in,
             &totals.bytes_out,

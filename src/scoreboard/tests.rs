@@ -252,13 +252,7 @@ fn readers_wait_while_a_board_gets_what_another_has_counted() {
     let (board, former) = (board(), lived_in());
     let settled = || board.reader().snapshot().expect("a snapshot").settled;
     assert!(settled());
-    board.credit(
-        || {
-            assert!(!settled());
-            former.sums()
-        },
-        None,
-    );
+    board.credit(&former, None, || assert!(!settled()));
     let snapshot = board.reader().snapshot().expect("a snapshot");
     assert_eq!((snapshot.settled, snapshot.totals.requests, snapshot.totals.duration), (true, 3, 6000));
 }

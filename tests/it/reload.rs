@@ -391,7 +391,10 @@ fn children_that_cannot_work_are_given_up_and_the_old_ones_stay() {
     // From now on the master's children have no room for a single stack of this size.
     let size = processes::figure(daemon.master(), "VmSize").expect("it runs") << 10;
     processes::limit(daemon.master(), "as", size + (512 << 20));
-    rewrite(&daemon, &format!("ThreadStackSize 1073741824\n{good}"));
+    // It gets a scoreboard of its own, with more slots and more backends.
+    let more: String =
+        (1..10).map(|number| format!("ProxyPass /{number} http://127.0.0.1:{number}9/\n")).collect();
+    rewrite(&daemon, &format!("ThreadStackSize 1073741824\nServerLimit 40\n{more}{good}"));
     let log = refused(&daemon);
     assert!(log.contains("the new generation does not come up: child "), "{log}");
     assert_eq!(daemon.get("/").status, 200);

@@ -1,7 +1,8 @@
 //! Counters that never go backwards: over deaths, reloads, and a reload that changes the scoreboard's shape.
 
 use crate::support::{Backend, Client, Daemon, Load, processes, wait_until};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ostler::scoreboard::snapshot::Snapshot;
 use ostler::scoreboard::state::Stage;
 use ostler::status::{Form, Now, page};
@@ -103,7 +104,8 @@ fn reload(daemon: &Daemon) {
 fn ready_child(daemon: &Daemon) -> i32 {
     let board = daemon.home().path("scoreboard");
     let children = Snapshot::read(&board).expect("a daemon's scoreboard can always be read").children;
-    let mut ready = children.iter().filter(|child| child.stage == Some(Stage::Ready));
+    // One may be ready before its master has noted its number.
+    let mut ready = children.iter().filter(|child| child.stage == Some(Stage::Ready) && child.pid > 0);
     i32::try_from(ready.next().expect("one serves").pid).expect("the kernel's numbers are small")
 }
 
@@ -158,5 +160,54 @@ under_each_mpm! {
         let told = last["ostler_requests_total"];
         assert!(told > 100.0 && last["ostler_children_failed_total"] >= 5.0, "{told}");
         assert!(last["ostler_cpu_seconds_total{mode=\"user\"}"] + last["ostler_cpu_seconds_total{mode=\"system\"}"] > 0.0);
+    }
+}
+
+/// A generation that is about to go still replaces its children, perhaps after the next has all of its own.
+#[test]
+fn requests_are_counted_with_their_backend_whoever_was_forked_last() {
+    let (one, other) = (Backend::start(), Backend::start());
+    let passes = [format!("ProxyPass /one {}\n", one.url()), format!("ProxyPass /other {}\n", other.url())];
+    let text = |turn: usize| {
+        format!(
+            "MPM prefork\nStartServers 12\nServerLimit 40\nMaxRequestWorkers 40\nMinSpareServers 1\n{}{}",
+            passes[turn % 2],
+            passes[(turn + 1) % 2]
+        )
+    };
+    let daemon = Daemon::at(crate::support::Home::new(), &text(0));
+    let board = daemon.home().path("scoreboard");
+    // It may have gone since it was looked up.
+    let leave = |child| kill(Pid::from_raw(child), Signal::SIGTERM);
+    let counted = || {
+        let backends = Snapshot::read(&board).expect("a daemon's scoreboard can always be read").backends;
+        let of = |backend: &Backend| {
+            let is_it = |row: &&ostler::scoreboard::snapshot::Backend| row.url.starts_with(&backend.url());
+            backends.iter().find(is_it).map_or(0, |row| row.requests)
+        };
+        [of(&one), of(&other)]
+    };
+    for turn in 1..=6 {
+        daemon.home().write_whole(&text(turn));
+        daemon.signal(Signal::SIGHUP);
+        wait_until("another generation", || {
+            let serves = daemon.log().matches("] serving generation ").count() == turn;
+            if !serves {
+                let _ = leave(ready_child(&daemon));
+            }
+            serves.then_some(())
+        });
+        for _ in 0..4 {
+            let child = ready_child(&daemon);
+            let _ = leave(child);
+            wait_until("it to go", || (!daemon.children().contains(&child)).then_some(()));
+        }
+        let before = counted();
+        for _ in 0..12 {
+            assert_eq!(daemon.get("/one/bytes/1").status, 200);
+            assert_eq!(daemon.get("/other/bytes/1").status, 200);
+            assert_eq!(daemon.get("/one/bytes/1").status, 200);
+        }
+        assert_eq!(counted(), [before[0] + 24, before[1] + 12], "after reload {turn}");
     }
 }

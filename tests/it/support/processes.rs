@@ -47,6 +47,7 @@ pub fn is_alive(pid: i32) -> bool {
 /// Sends `signal` to a process that is there.
 #[track_caller]
 pub fn send(pid: i32, signal: Signal) {
+    assert!(pid > 0, "that would be a whole group of processes");
     kill(Pid::from_raw(pid), signal).expect("it is there");
 }
 

@@ -154,16 +154,17 @@ impl Conn {
         let filled = pipe.fill(link.bare()?, piece(unseen, *moved));
         active.down.pipe = Some(pipe);
         let count = match filled {
+            // Whether there is nothing for now, nothing ever, or only nothing that a splice may take (it stops before
+            // urgent data), a read tells.
             Ok(0) => {
                 active.down.settle(child);
-                return Some(self.upstream_ended(active, child, scratch, now));
+                return None;
             }
             Ok(count) => count,
             Err(error) => {
                 active.down.settle(child);
                 if error.kind() == io::ErrorKind::WouldBlock {
-                    self.ready.0 &= !News::UPSTREAM_READ.0;
-                    return Some(Flow::Blocked);
+                    return None;
                 }
                 if is_unable(&error) {
                     active.down.give_up(&error, child);
@@ -240,18 +241,16 @@ impl Conn {
         let filled = pipe.fill(self.bare_client()?, piece(unseen, *moved));
         active.up.pipe = Some(pipe);
         let count = match filled {
+            // As above.
             Ok(0) => {
                 active.up.settle(child);
-                self.eof = true;
-                self.ready.0 &= !News::CLIENT_READ.0;
-                return Some(self.refuse(active, &Refusal::CutShort, child, scratch, now));
+                return None;
             }
             Ok(count) => count,
             Err(error) => {
                 active.up.settle(child);
                 if error.kind() == io::ErrorKind::WouldBlock {
-                    self.ready.0 &= !News::CLIENT_READ.0;
-                    return Some(Flow::Blocked);
+                    return None;
                 }
                 if is_unable(&error) {
                     active.up.give_up(&error, child);

@@ -3,9 +3,11 @@
 use crate::hot_path::{calls, no_strace};
 use crate::support::backend::by_path;
 use crate::support::{Backend, Client, Daemon, Failure, Hash, Home, Mpm, pattern, processes, wait_until};
+use nix::sys::socket::{MsgFlags, send};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -149,6 +151,28 @@ under_each_mpm! {
             assert!(body == want, "other bytes");
             both_ways(client, 300_001);
         }
+    }
+
+    fn urgent_data_in_a_body_neither_stops_nor_spins(mpm) {
+        let backend = Backend::start();
+        let daemon = one(mpm, &format!("ProxyPass / {}/", backend.url()));
+        let mut client = daemon.connect();
+        both_ways(&mut client, 10);
+        let child = daemon.child_of(&client);
+        let body = pattern(1_000_000, 3);
+        client.send(format!("POST /up HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()));
+        backend.wait_for_now(1);
+        client.send(&body[..400_000]);
+        let urgent = send(client.stream().as_raw_fd(), b"!", MsgFlags::MSG_OOB);
+        assert_eq!(urgent, Ok(1));
+        client.send(&body[400_000..400_001]);
+        let spent = || processes::ticks(child);
+        let before = spent();
+        std::thread::sleep(Duration::from_millis(800));
+        assert!(spent() - before < 40, "{} ticks of about 80", spent() - before);
+        client.send(&body[400_001..]);
+        let echo = client.answer("POST").expect("an answer").echo();
+        assert_eq!(echo.body(), (body.len(), Hash::of(&body)));
     }
 
     fn a_silent_reader_is_given_up(mpm) {

@@ -11,6 +11,7 @@ use slog::error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What a thread listens to beside its connection.
 pub trait Interrupt {
@@ -50,7 +51,15 @@ fn rounds(
             Turn::Over => return true,
             Turn::Again => {
                 news = News::NONE;
-                continue;
+                // Both sides may be as fast as we are for as long as a body lasts; the master must be heard meanwhile.
+                match has_something_to_say(interrupt) {
+                    Ok(true) if !interrupt.heard() => return false,
+                    Ok(_) => continue,
+                    Err(fault) => {
+                        error!(child.log, "waiting for orders: {}; a connection is closed", cause(&fault); "module" => "core");
+                        return true;
+                    }
+                }
             }
             // Threads that serve one connection to its end hand none over.
             Turn::Wait(deadline) | Turn::HandOver(deadline) => deadline,
@@ -74,6 +83,14 @@ fn rounds(
     }
 }
 
+/// Whether the interrupt has something to say now.
+fn has_something_to_say(interrupt: &dyn Interrupt) -> std::io::Result<bool> {
+    let Some(fd) = interrupt.descriptor() else { return Ok(false) };
+    let mut seen = [Seen::default()];
+    poll::wait(&[Wish { fd, read: true, write: false }], Some(Duration::ZERO), &mut seen)?;
+    Ok(seen[0].readable)
+}
+
 /// Waits for whatever `conn` waits for, the interrupt, or a place at its backend. Also says whether it was the
 /// interrupt.
 fn wait(
@@ -87,7 +104,7 @@ fn wait(
     let listen = |fd| Wish { fd, read: true, write: false };
     // The bell tells of a place at a backend, and each descriptor costs.
     let bell_wish = conn.waits_for_place().then(|| listen(bell.as_fd()));
-    let wishes = [Some(client), upstream, interrupt.map(listen), bell_wish];
+    let wishes = [client, upstream, interrupt.map(listen), bell_wish];
     let mut seen = [Seen::default(); 4];
     poll::wait(&wishes, patience(deadline, now), &mut seen)?;
     let mut news = News::NONE;
@@ -98,7 +115,7 @@ fn wait(
     if of_client.writable {
         news |= News::CLIENT_WRITE;
     }
-    if !client.read && of_client.readable && of_client.writable {
+    if client.is_some_and(|wish| !wish.read) && of_client.readable && of_client.writable {
         // Not wished for, so this is a hang-up or an error: the client is gone.
         news |= News::CLIENT_BROKEN;
     }

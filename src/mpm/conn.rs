@@ -298,9 +298,9 @@ impl Conn {
         self.listener != ELSEWHERE && (!child.is_leaving() || (child.may_hand_over() && self.rest.is_empty()))
     }
 
-    /// What a thread that serves only this connection waits for.
+    /// What a thread that serves only this connection waits for, with the client and with the backend.
     #[must_use]
-    pub fn wishes(&self) -> (Wish<'_>, Option<Wish<'_>>) {
+    pub fn wishes(&self) -> (Option<Wish<'_>>, Option<Wish<'_>>) {
         let client_read = match self.session.phase() {
             Phase::Idle | Phase::Head | Phase::Linger => true,
             Phase::Row | Phase::Place | Phase::Connect => false,
@@ -308,8 +308,11 @@ impl Conn {
                 self.active.as_ref().is_some_and(|active| active.takes_client_bytes())
             }
         };
-        let client =
-            Wish { fd: self.client.as_fd(), read: client_read && !self.eof, write: self.owes_client() };
+        let (read, write) = (client_read && !self.eof, self.owes_client());
+        // Without a wish, too: a client that is gone is seen. But once both sides have said that they will send no
+        // more, that looks the same, and there may be bytes yet.
+        let is_orderly = self.active.as_ref().is_some_and(|active| active.client_told);
+        let client = (read || write || !is_orderly).then(|| Wish { fd: self.client.as_fd(), read, write });
         let upstream = self.active.as_ref().and_then(|active| {
             let link = active.link.as_ref()?;
             let read = !link.connecting

@@ -72,6 +72,12 @@ impl Pipes {
         }
     }
 
+    /// Whether there are some that nobody has.
+    #[must_use]
+    pub fn has_idle(&self) -> bool {
+        !self.idle().is_empty()
+    }
+
     /// Closes those that nobody has.
     pub fn close_idle(&self) {
         let idle = std::mem::take(&mut *self.idle());

@@ -23,6 +23,9 @@ use std::time::Duration;
 
 const ROW: WorkerIndex = WorkerIndex(0);
 
+/// Without a client for so long, a child keeps no pipes: what a user's pipes may hold together is limited.
+const REST: Duration = Duration::from_secs(1);
+
 /// Serves until it is told to leave, and its connection is over.
 pub fn run(child: &'static Child) -> ChildExit {
     let mut master = match Master::new(child) {
@@ -81,13 +84,20 @@ pub fn run(child: &'static Child) -> ChildExit {
         let now = child.read_clock();
         child.sweep_all(now.tick());
         let until = child.doors.resume_at().min(child.next_sweep());
-        let timeout = (until != Tick::NEVER).then(|| until.until(now.tick()));
+        let mut timeout = (until != Tick::NEVER).then(|| until.until(now.tick()));
+        let keeps_pipes = child.pipes.has_idle();
+        if keeps_pipes {
+            timeout = Some(timeout.map_or(REST, |timeout| timeout.min(REST)));
+        }
         if let Err(fault) = poll.poll(&mut events, timeout)
             && fault.kind() != io::ErrorKind::Interrupted
         {
             error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_prefork");
         }
         let now = child.read_clock();
+        if keeps_pipes && events.is_empty() {
+            child.pipes.close_idle();
+        }
         waiting.extend(events.iter().filter_map(|seen| match Source::of(seen.token()) {
             Source::Listener(place) => Some(place),
             _ => None,

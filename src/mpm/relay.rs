@@ -53,7 +53,7 @@ pub struct Active {
     /// The backend has been told that the client has sent its last byte (tunnel).
     backend_told: bool,
     /// The client has been told that the backend has sent its last byte (tunnel).
-    client_told: bool,
+    pub(super) client_told: bool,
     /// How the response's body goes down to the client.
     pub(super) down: Passing,
     /// How the request's body goes up to the backend.
@@ -279,7 +279,7 @@ impl Conn {
             }
         }
         if active.up.is_for(active.exchange.request_unseen())
-            && let Some(flow) = self.splice_request(active, child, scratch, now, moved)
+            && let Some(flow) = self.splice_request(active, child, now, moved)
         {
             return flow;
         }

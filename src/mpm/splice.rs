@@ -13,7 +13,6 @@ use super::relay::{Active, Flow};
 use super::table::News;
 use crate::clock::Moment;
 use crate::log::line::cause;
-use crate::proxy::exchange::Refusal;
 use crate::sys::splice::is_unable;
 use slog::debug;
 use std::io;
@@ -225,7 +224,6 @@ impl Conn {
         &mut self,
         active: &mut Active,
         child: &Child,
-        scratch: &mut Scratch,
         now: Moment,
         moved: &mut usize,
     ) -> Option<Flow> {

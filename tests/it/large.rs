@@ -319,6 +319,22 @@ under_each_mpm! {
     }
 }
 
+/// Each child of prefork has pipes of its own, and there may be many children.
+#[test]
+fn a_process_that_rests_keeps_no_pipe() {
+    let backend = Backend::start();
+    let daemon = one(Mpm::Prefork, &format!("ProxyPass / {}/", backend.url()));
+    let mut client = daemon.connect();
+    both_ways(&mut client, 10);
+    let child = daemon.child_of(&client);
+    let before = pipes(child);
+    both_ways(&mut client, 500_000);
+    assert!(pipes(child) > before, "nothing was spliced");
+    drop(client);
+    wait_until("no pipe to be left", || (pipes(child) == before).then_some(()));
+    both_ways(&mut daemon.connect(), 500_000);
+}
+
 /// A backend on a socket in the file system.
 #[test]
 fn they_pass_from_and_to_a_unix_socket() {

@@ -1,7 +1,9 @@
 //! WebSockets with a client and a server that neither know of each other's proxy nor are ours.
 
 use crate::support::{Daemon, Mpm, descriptors, pattern};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use tungstenite::{Message, WebSocket};
@@ -59,6 +61,49 @@ under_each_mpm! {
         assert!(socket.read().is_ok_and(|message| message.is_close()));
         assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     }
+}
+
+under_each_mpm! {
+    fn what_a_client_sends_after_its_server_has_ended_arrives_to_the_last_byte(mpm) {
+        const LENGTH: usize = 20_000_000;
+        let listener = TcpListener::bind("127.0.0.1:0").expect("port 0 is always free");
+        let server = listener.local_addr().expect("bound");
+        let (tell, told) = mpsc::channel();
+        spawn(move || {
+            let (mut stream, _) = listener.accept().expect("the daemon connects");
+            read_head(&mut stream);
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+            stream.write_all(answer).expect("it listens");
+            stream.shutdown(Shutdown::Write).expect("it is open");
+            // Slower than the client: its last byte is with the daemon when much before it is still to come.
+            let (mut count, mut piece) = (0, vec![0; 100_000]);
+            while let Ok(length @ 1..) = stream.read(&mut piece) {
+                count += length;
+                thread::sleep(Duration::from_millis(2));
+            }
+            let _ = tell.send(count);
+        });
+        let daemon = Daemon::under(mpm, &format!("ProxyPass /chat http://{server}/"));
+        let mut client = TcpStream::connect(daemon.address()).expect("the daemon listens");
+        client.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket has one");
+        let request = b"GET /chat HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        client.write_all(request).expect("it listens");
+        assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+        assert_eq!(client.read(&mut [0]).expect("the server's end is passed on"), 0);
+        client.write_all(&pattern(LENGTH, 1)).expect("the server reads");
+        client.shutdown(Shutdown::Write).expect("it is open");
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(LENGTH));
+    }
+}
+
+/// A head, and not a byte more.
+fn read_head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (String::new(), [0]);
+    while !head.ends_with("\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(char::from(byte[0]));
+    }
+    head
 }
 
 #[test]

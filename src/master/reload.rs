@@ -286,14 +286,6 @@ impl Master {
         if let Some(note) = &descent.note {
             warn!(self.estate.log, "{note}"; "module" => Module::Unixd.name());
         }
-        // One that had vanished and comes back hears again.
-        for retired in &mut self.retired {
-            let vanished = std::mem::take(&mut retired.vanished);
-            let (back, gone) = vanished.divide(&listeners);
-            back.listen_again();
-            retired.vanished = gone;
-        }
-        self.grooms.vanishing.keep_vanishing(&doors);
         self.numbers = ids::Generation(self.numbers.0 + 1);
         let busy = self.census().busy;
         let tick = now.tick();
@@ -303,6 +295,16 @@ impl Master {
         if let Err(fault) = self.make_room(&next) {
             return self.refused(begun_wall, &[fault.sentence()]);
         }
+        // One that had vanished and comes back hears again.
+        if let Some(listeners) = &next.listeners {
+            for retired in &mut self.retired {
+                let vanished = std::mem::take(&mut retired.vanished);
+                let (back, gone) = vanished.divide(listeners);
+                back.listen_again();
+                retired.vanished = gone;
+            }
+        }
+        self.grooms.vanishing.keep_vanishing(&next.doors);
         next.initial = needed(&next, busy).min(self.children.free_slots(self.estate.board.slots(true)));
         let step = Step::Gathering { next: Box::new(next), deadline: tick.after(PATIENCE) };
         self.reload = Some(Reload { begun, begun_wall, step, failure: None });

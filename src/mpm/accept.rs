@@ -15,6 +15,7 @@
 use super::passage::{self, Passage};
 use super::tokens::Source;
 use crate::clock::Tick;
+use crate::sys::poll::{self, Seen, Wish};
 use crate::sys::{epoll, passing, socket};
 use nix::errno::Errno;
 use std::io;
@@ -164,6 +165,9 @@ impl Doors {
     /// If the kernel has no room for another watch; it is tried again after a pause, as after any shortage.
     pub fn open(&self, now: Tick) -> io::Result<()> {
         let mut inner = self.lock();
+        if inner.are_closed() {
+            return Ok(());
+        }
         if !inner.watched {
             let add = |(place, fd)| epoll::add_exclusive(inner.epoll, fd, token(place));
             let added = inner.all().try_for_each(add);
@@ -177,7 +181,7 @@ impl Doors {
         }
         self.resume.store(Tick::NEVER.0, Ordering::Relaxed);
         self.aside.store(false, Ordering::Relaxed);
-        self.shut.store(inner.are_closed(), Ordering::SeqCst);
+        self.shut.store(false, Ordering::SeqCst);
         Ok(())
     }
 
@@ -226,6 +230,17 @@ impl Doors {
             return Err(fault);
         }
         Ok(false)
+    }
+
+    /// Whether connections that other children have sent wait here, and this child does not look for them.
+    #[must_use]
+    pub fn leaves_gifts(&self) -> bool {
+        let inner = self.lock();
+        let (Some(handed), false) = (&inner.handed, inner.handed_watched) else { return false };
+        let mut seen = [Seen::default()];
+        let wish = Wish { fd: handed.as_fd(), read: true, write: false };
+        // Who can't look knows of nothing.
+        poll::wait(&[wish], Some(Duration::ZERO), &mut seen).is_ok() && seen[0].readable
     }
 
     fn stop(&self, inner: &mut Inner) {

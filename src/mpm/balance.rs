@@ -44,6 +44,12 @@ const OPEN: u32 = 40;
 /// Comparisons after which it is forgotten what a gift was worth: two seconds.
 const FORGETS: u32 = 40;
 
+/// Comparisons in a row after which what lies there is taken to lie for good: a fifth of a second.
+const UNREAD: u32 = 4;
+
+/// Comparisons for which nobody is believed then: ten seconds.
+const WITHOUT: u32 = 200;
+
 /// What a child is to do until its next comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Advice {
@@ -264,6 +270,33 @@ impl Balance {
         let give = surplus(own.connections, siblings.count, siblings.connections);
         self.weight = (self.load / i64::from(own.connections.max(1))).clamp(1, whole(1));
         Advice { give, takes: give == 0 }
+    }
+}
+
+/// Whether those that say that they take over connections do so. One that stands still (stopped, or on its way out of
+/// the world) says it for ever, and what is given lies there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trust {
+    /// Comparisons in a row at which something lay there.
+    unread: u32,
+    /// Comparisons until it is tried again.
+    without: u32,
+}
+
+impl Trust {
+    /// `gifts_lie`: whether connections of children lie there at this comparison, and this child does not look for them.
+    /// Whether siblings that say they take are to be believed until the next.
+    pub fn compare(&mut self, gifts_lie: impl FnOnce() -> bool) -> bool {
+        if let Some(less) = self.without.checked_sub(1) {
+            self.without = less;
+            return less == 0;
+        }
+        self.unread = if gifts_lie() { self.unread + 1 } else { 0 };
+        if self.unread < UNREAD {
+            return true;
+        }
+        *self = Self { unread: 0, without: WITHOUT };
+        false
     }
 }
 

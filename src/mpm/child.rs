@@ -465,6 +465,8 @@ impl Child {
         if let Err(fault) = self.doors.open(self.now().tick()) {
             error!(self.log, "cannot watch the listeners: {}; this child accepts nothing for now", cause(&fault);
                 "module" => "core");
+            // It may sleep already, and for longer than the pause.
+            self.nudge_leader();
         }
     }
 

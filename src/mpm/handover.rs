@@ -51,6 +51,8 @@ pub struct HandOver {
     go_over: AtomicU32,
     /// So many connections are to go (see `balance`): each when it is between two requests.
     surplus: AtomicU32,
+    /// Whoever says that it takes over connections does not (see `balance`).
+    on_its_own: AtomicBool,
     /// A leader has to take what is there: nobody else may, or this child may have been woken for it, and watches no more.
     take_back: AtomicBool,
     /// Another fault than a full socket has been told of.
@@ -71,6 +73,7 @@ impl HandOver {
             retry: AtomicBool::new(false),
             go_over: AtomicU32::new(0),
             surplus: AtomicU32::new(0),
+            on_its_own: AtomicBool::new(false),
             take_back: AtomicBool::new(false),
             complained: AtomicBool::new(false),
         }
@@ -128,6 +131,15 @@ impl HandOver {
         self.surplus.store(count, Ordering::Relaxed);
     }
 
+    /// Whether siblings are to be relied on.
+    pub fn set_on_its_own(&self, on_its_own: bool) {
+        self.on_its_own.store(on_its_own, Ordering::Relaxed);
+    }
+
+    fn is_on_its_own(&self) -> bool {
+        self.on_its_own.load(Ordering::Relaxed)
+    }
+
     /// Whether this child had more than its share when the steward last looked, and has given less than that.
     #[must_use]
     pub fn has_surplus(&self) -> bool {
@@ -179,6 +191,9 @@ impl Child {
     }
 
     fn has_enough(&self) -> bool {
+        if self.hand_over.as_ref().is_none_or(HandOver::is_on_its_own) {
+            return false;
+        }
         let connections = self.block.connections().total.load(Ordering::Relaxed);
         balance::has_enough(connections, self.block.load(), &self.block.siblings())
     }
@@ -209,7 +224,9 @@ impl Child {
                 self.nudge_leader();
             }
         }
-        self.block.set_load(load, advice.takes);
+        // Who has no room takes nothing, whatever its share.
+        let has_room = !self.is_crowded() && (!self.doors.are_shut() || self.doors.is_aside());
+        self.block.set_load(load, advice.takes && has_room);
         over.set_surplus(advice.give);
     }
 

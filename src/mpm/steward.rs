@@ -5,7 +5,7 @@
 //! disk that stalls a log, say), and a follower is called up. With nothing to do it sleeps without a timer, but for the one after
 //! which it gives back what a crowd of connections needed.
 
-use super::balance::{Advice, Balance};
+use super::balance::{Advice, Balance, Trust};
 use super::child::Child;
 use super::crew::Crew;
 use super::giveback::GiveBack;
@@ -63,6 +63,7 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
         said_at: Moment(0),
         progress: Progress::new(child.read_clock()),
         balance: Balance::new(),
+        trust: Trust::default(),
         cores: process::allowed_cores(),
         giving: GiveBack::new(),
     };
@@ -127,6 +128,7 @@ struct Steward {
     progress: Progress,
     /// How the child's load compares with its siblings'.
     balance: Balance,
+    trust: Trust,
     /// Cores that this process may use.
     cores: usize,
     giving: GiveBack,
@@ -251,7 +253,15 @@ impl Steward {
         }
         let busy = child.busy_now();
         if child.hand_over.is_some() && self.balance.look(busy) {
-            let advice = self.balance.compare(child.standing(), &child.block.siblings());
+            let mut siblings = child.block.siblings();
+            let is_trusting = self.trust.compare(|| child.doors.leaves_gifts());
+            if !is_trusting {
+                siblings.takers = 0;
+            }
+            if let Some(over) = &child.hand_over {
+                over.set_on_its_own(!is_trusting);
+            }
+            let advice = self.balance.compare(child.standing(), &siblings);
             child.follow(if child.is_leaving() { Advice::NONE } else { advice }, self.balance.load());
         }
         if busy != self.said && now.micros_since(self.said_at) >= CENSUS {

@@ -525,6 +525,7 @@ impl Board {
             backend_rows: Arc::clone(&self.backend_rows),
             children: &self.header.children,
             processes: Arc::clone(&self.processes),
+            own: slot,
             flags,
         };
         self.count_children();

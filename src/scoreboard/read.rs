@@ -128,6 +128,9 @@ pub(super) fn vacancies(
         let process: ProcessRow = read_row(source, entry.offset.load(Relaxed))?;
         let serves = Stage::from_number(process.stage.load(Relaxed)) == Some(Stage::Ready);
         if serves && process.pid.load(Relaxed) != 0 && process.generation.load(Relaxed) == generation.0 {
+            if process.takes.load(Relaxed) != 1 {
+                continue;
+            }
             let threads = process.threads.load(Relaxed).min(entry.workers.load(Relaxed));
             free = free.saturating_add(threads.saturating_sub(process.busy.load(Relaxed)));
         }

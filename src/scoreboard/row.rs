@@ -4,7 +4,7 @@
 //! addition. Nothing here waits, allocates or can fail.
 
 use crate::clock::Moment;
-use crate::ids::{BackendId, WorkerIndex};
+use crate::ids::{BackendId, SlotIndex, WorkerIndex};
 pub use crate::scoreboard::layout::ConnectionCounts;
 use crate::scoreboard::layout::{
     BackendCounters, CUT_FRONT, CUT_HOST, CUT_LINE, FLAG_EXTENDED, FLAG_TAIL, HOST_BYTES, LINE_BYTES,
@@ -65,6 +65,8 @@ pub struct ChildBlock {
     pub(super) children: &'static AtomicU32,
     /// The process rows of all slots of this board, by slot; read-only but for this child's own.
     pub(super) processes: Arc<[&'static ProcessRow]>,
+    /// The slot of this child.
+    pub(super) own: SlotIndex,
     pub(super) flags: u32,
 }
 
@@ -97,7 +99,7 @@ impl ChildBlock {
     }
 
     /// What the children of this one's generation say that serve beside it and have a worker row free: a full one would
-    /// take nothing over. Of very many the first are looked at.
+    /// take nothing over. Of very many those in the slots behind its own are looked at.
     #[must_use]
     pub fn siblings(&self) -> Siblings {
         let generation = self.process.generation.load(Relaxed);
@@ -106,7 +108,8 @@ impl ChildBlock {
                 && row.generation.load(Relaxed) == generation
                 && row.busy.load(Relaxed) < row.threads.load(Relaxed)
         };
-        let others = self.processes.iter().filter(|row| !std::ptr::eq(**row, self.process));
+        let (before, from) = self.processes.split_at(self.own.index().min(self.processes.len()));
+        let others = from.iter().skip(1).chain(before);
         let mut all = Siblings { least: u32::MAX, ..Siblings::default() };
         for row in others.take(LOOKED_AT).filter(serves) {
             let load = row.load.load(Relaxed);

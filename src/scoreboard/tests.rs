@@ -156,6 +156,21 @@ fn what_was_written_is_read() {
 }
 
 #[test]
+fn of_very_many_slots_those_behind_its_own_are_looked_at() {
+    let shape = Shape { server_limit: 400, thread_limit: 1, backend_rows: 1 };
+    let mut board = Board::prepare(None, &shape, &BIRTH, &facts()).expect("memory");
+    let mut lend = |slot| {
+        let block = board.lend(SlotIndex(slot), &Loan { threads: 1, ..LOAN }, Moment(1)).expect("lent");
+        block.ready();
+        block
+    };
+    // A generation that came up behind the slots of the one before, and two children that came later.
+    let blocks: Vec<ChildBlock> = [400, 401, 799, 0, 100].map(&mut lend).into();
+    let counts: Vec<u32> = blocks.iter().map(|block| block.siblings().count).collect();
+    assert_eq!(counts, [1, 0, 2, 1, 0], "at most 256 slots, and round the end");
+}
+
+#[test]
 fn a_child_compares_itself_with_siblings_that_could_take_over_from_it() {
     let mut board = board();
     let lend = |board: &mut Board, slot, generation: u32| {

@@ -6,7 +6,8 @@ use crate::support::{Backend, Client, Daemon, Home, at_once, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Two children of two workers each, and no more.
 const TWO_BY_TWO: &str = "KeepAliveTimeout 300\nStartServers 2\nServerLimit 2\nThreadLimit 2\nThreadsPerChild 2\nMaxRequestWorkers 4\n\
@@ -353,4 +354,47 @@ fn children_share_the_work_and_not_only_the_connections() {
     for (client, home) in &rest {
         assert_eq!(daemon.child_of(client), **home);
     }
+}
+
+#[test]
+fn what_is_given_to_a_sibling_that_stands_still_is_taken_back() {
+    let backend = Backend::start();
+    let daemon = Daemon::at(
+        Home::new(),
+        &event(
+            "KeepAliveTimeout 300\nMaxKeepAliveRequests 0\nStartServers 2\nServerLimit 2\nThreadLimit 40\nThreadsPerChild 40\n\
+             MaxRequestWorkers 80\nMinSpareThreads 1\nMaxSpareThreads 80",
+            &backend,
+        ),
+    );
+    daemon.wait_for_children(2);
+    let mut clients: Vec<Client> = (0..40).map(|_| daemon.connect()).collect();
+    for client in &mut clients {
+        client.get("/bytes/1").expect("an answer");
+    }
+    let homes: Vec<i32> = clients.iter().map(|client| daemon.child_of(client)).collect();
+    let of = |child: i32| homes.iter().filter(|home| **home == child).count();
+    let home = daemon.children().into_iter().max_by_key(|child| of(*child)).expect("two children");
+    let still = daemon.children().into_iter().find(|child| *child != home).expect("two children");
+    let used = clients.into_iter().zip(&homes).filter(|(_, other)| **other == home);
+    let mut used: Vec<Client> = used.map(|(client, _)| client).collect();
+    kill(Pid::from_raw(still), Signal::SIGSTOP).expect("it is the daemon's");
+    // It says for ever that it has nothing to do and takes what comes.
+    let begun = Instant::now();
+    let asking = used.drain(..).map(|mut client| {
+        thread::spawn(move || {
+            let mut worst = Duration::ZERO;
+            while begun.elapsed() < Duration::from_secs(4) {
+                let asked = Instant::now();
+                assert_eq!(client.get("/delay/20").expect("the connection lives").status, 200);
+                worst = worst.max(asked.elapsed());
+            }
+            worst
+        })
+    });
+    let asking: Vec<_> = asking.collect();
+    let worst = asking.into_iter().map(|client| client.join().expect("no panic")).max().expect("some");
+    kill(Pid::from_raw(still), Signal::SIGCONT).expect("it is the daemon's");
+    println!("the longest wait was {worst:?}; {} were handed over", handed_over(&daemon));
+    assert!(worst < Duration::from_secs(3), "a client waited for {worst:?}");
 }

@@ -82,6 +82,18 @@ fn where_nobody_takes_nobody_gives_and_everybody_takes() {
 }
 
 #[test]
+fn whoever_lets_gifts_lie_is_not_believed_for_a_while() {
+    let mut trust = Trust::default();
+    let mut believed = |lie: bool, times: u32| (0..times).filter(|_| trust.compare(|| lie)).count();
+    assert_eq!(believed(true, UNREAD - 1), UNREAD as usize - 1, "it may only be slow");
+    assert_eq!(believed(false, 1), 1);
+    assert_eq!(believed(true, UNREAD), UNREAD as usize - 1);
+    assert_eq!(believed(false, WITHOUT - 1), 0, "whatever lies there");
+    assert_eq!(believed(true, UNREAD), UNREAD as usize, "it is tried again");
+    assert_eq!(believed(true, 1), 0);
+}
+
+#[test]
 fn what_has_gone_is_not_given_again_before_it_shows() {
     let mut balance = at(halves(24));
     let beside = siblings(&[halves(8)], 16, 1);

@@ -10,8 +10,10 @@ use crate::log::line::{Client, cause};
 use crate::proxy::exchange::{Arrival, Begun, Desk, Refusal};
 use crate::proxy::session::Phase;
 use crate::scoreboard::state::WorkerState;
+use crate::sys::socket::{self, Peek};
 use slog::{debug, info};
 use std::io;
+use std::os::fd::AsFd;
 
 impl Conn {
     pub(super) fn read_head(
@@ -35,6 +37,21 @@ impl Conn {
             }
             if !self.ready.has(News::CLIENT_READ) {
                 return Step::Blocked;
+            }
+            if self.row.is_none() && self.rest.is_empty() && child.has_no_row() {
+                // Only who has something to ask stands in the line: who waits there is not closed as idle.
+                match socket::peek(self.client.as_fd()) {
+                    Ok(Peek::Readable) => {}
+                    Ok(Peek::Quiet) => {
+                        self.ready.0 &= !News::CLIENT_READ.0;
+                        return Step::Blocked;
+                    }
+                    Ok(Peek::Closed) => return Step::Over,
+                    Err(error) => {
+                        self.say_unreadable(&error, child);
+                        return Step::Over;
+                    }
+                }
             }
             // Before it is read: once two threads have each read a head and only one row is left, the other request could
             // be passed on to no sibling any more, however many rows are free there.

@@ -77,6 +77,11 @@ impl Child {
         self.event.is_none()
     }
 
+    /// Whether whoever needs a row now has to wait for it.
+    pub(super) fn has_no_row(&self) -> bool {
+        self.event.as_ref().is_some_and(|event| event.rows.is_full())
+    }
+
     /// A row, or a place in the line.
     pub(super) fn take_row(&self, who: Aged, unread: bool) -> Option<WorkerIndex> {
         let event = self.event.as_ref()?;

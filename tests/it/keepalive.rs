@@ -137,6 +137,42 @@ fn an_idle_connection_that_the_client_leaves_is_let_go() {
 }
 
 #[test]
+fn while_every_worker_is_busy_idle_connections_end_as_ever_and_stand_in_nobodys_way() {
+    let backend = Backend::start();
+    let text = format!(
+        "MPM event\nStartServers 1\nServerLimit 1\nThreadsPerChild 2\nMaxRequestWorkers 2\nMinSpareThreads 1\n\
+         KeepAliveTimeout 2\nProxyPass / {}/",
+        backend.url()
+    );
+    let daemon = Daemon::at(crate::support::Home::new(), &text);
+    daemon.tolerate("MaxRequestWorkers");
+    let mut idle: Vec<Client> = (0..6).map(|_| daemon.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/").expect("an answer").status, 200);
+    }
+    let mut busy: Vec<Client> = (0..2).map(|_| daemon.connect()).collect();
+    for client in &mut busy {
+        client.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    backend.wait_for_now(2);
+    // One that asks waits for a worker, however long that takes.
+    idle[0].send("GET /asked HTTP/1.1\r\nHost: test\r\n\r\n");
+    // Some leave, some have nothing to say: both are let go with all workers busy.
+    idle.truncate(3);
+    let open = || daemon.connections().iter().sum::<usize>();
+    wait_until("those that left to be gone", || (open() == 5).then_some(()));
+    for client in &mut idle[1..] {
+        client.closed().expect("KeepAliveTimeout holds");
+    }
+    wait_until("those that were silent to be gone", || (open() == 3).then_some(()));
+    backend.release();
+    assert_eq!(idle[0].answer("GET").expect("an answer").status, 200);
+    for client in &mut busy {
+        assert_eq!(client.answer("GET").expect("an answer").status, 200);
+    }
+}
+
+#[test]
 fn a_pooled_connection_that_the_origin_closes_while_idle_is_not_used_again() {
     let backend = Backend::with(|exchange| {
         exchange.echo()?;

@@ -101,7 +101,14 @@ impl Conn {
         active.marks.address = address;
         active.marks.dialled = now;
         child.block.backend(id).connects.fetch_add(1, Relaxed);
-        match upstream::connect(id, backend, address, watch) {
+        let link = loop {
+            match upstream::connect(id, backend, address, watch) {
+                // An idle one's descriptor serves as well.
+                Err(error) if is_out_of_descriptors(&error) && child.give_up_an_idle_link() => {}
+                link => break link,
+            }
+        };
+        match link {
             Ok(link) if link.connecting => {
                 active.link = Some(link);
                 self.ready.0 &= !(News::UPSTREAM_WRITE.0 | News::UPSTREAM_READ.0 | News::UPSTREAM_CLOSED.0);
@@ -111,9 +118,6 @@ impl Conn {
             Ok(link) => {
                 child.backend_works(id);
                 self.linked(active, link, id, child, now)
-            }
-            Err(error) if is_shortage(&error) && child.give_up_an_idle_link() => {
-                self.dial(active, id, address, child, scratch, now)
             }
             Err(error) => self.connect_failed(active, id, address, &error, child, scratch, now),
         }
@@ -229,6 +233,10 @@ impl Conn {
         child.backend_fails(id, &io::Error::from(io::ErrorKind::TimedOut), now);
         self.backend_failed(active, &Failure::ConnectTimeout, child, scratch, now)
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// Whether a connect failed for want of something of ours (or of room in a socket's backlog), which is not held

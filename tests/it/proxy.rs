@@ -1,6 +1,7 @@
 //! What reaches the origin, what comes back, and which origin it is.
 
-use crate::support::{Backend, Client, Daemon, Hash, Home, Response};
+use crate::support::{Backend, Client, Daemon, Hash, Home, Mpm, Response};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -386,4 +387,44 @@ fn many_clients_each_get_their_own_answer() {
         client.join().expect("every answer was the right one");
     }
     assert_eq!(backend.requests(), 16 * 50);
+}
+
+#[test]
+fn a_backend_whose_line_is_full_costs_others_none_of_their_connections() {
+    let home = Home::new();
+    // Nobody accepts here, and as many wait as may.
+    let address = SockAddr::unix(home.path("full")).expect("a short path");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor is left");
+    listener.bind(&address).expect("the directory is the test's own");
+    listener.listen(0).expect("it is bound");
+    let in_line = std::iter::from_fn(|| {
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a descriptor is left");
+        client.set_nonblocking(true).expect("it is open");
+        client.connect(&address).is_ok().then_some(client)
+    });
+    let in_line: Vec<Socket> = in_line.take(100).collect();
+    assert!((1..100).contains(&in_line.len()), "{} wait", in_line.len());
+    let other = Backend::start();
+    let text = format!(
+        "MPM event\n{}ProxyPass /full unix:{}|http://full\nProxyPass / {}/",
+        Mpm::Event.one_child(),
+        home.path("full").display(),
+        other.url()
+    );
+    let daemon = Daemon::at(home, &text);
+    daemon.tolerate("full");
+    let five_at_once = || {
+        let mut clients: Vec<Client> = (0..5).map(|_| daemon.connect()).collect();
+        for client in &mut clients {
+            client.send("GET /delay/300 HTTP/1.1\r\nHost: test\r\n\r\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer("GET").expect("an answer").status, 200);
+        }
+        other.connections()
+    };
+    assert_eq!(five_at_once(), 5);
+    assert_eq!(daemon.get("/full").status, 503);
+    assert_eq!(five_at_once(), 5, "they were closed for a backend that takes nobody");
+    drop(in_line);
 }

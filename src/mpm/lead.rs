@@ -8,6 +8,7 @@
 //!
 //! The lead is a guard: a panic or an early return gives it back.
 
+use crate::sys::time;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -113,6 +114,9 @@ impl Lead {
         let mut relieved = state.stand_ins > 0 && state.begun[seat] < state.epoch && !state.over;
         if relieved {
             state.stand_ins -= 1;
+            // Unless there is work and nobody but this one to do it: a stand-in that leads may sleep in the poll.
+            let others = state.running.saturating_sub(1 + usize::from(state.led));
+            relieved = others > 0 || (state.led && state.queue.is_empty());
         }
         loop {
             if relieved {
@@ -194,15 +198,25 @@ impl Lead {
                 }
                 continue;
             }
+            // It has only just been called: it is nobody that was stuck.
+            state.begun[seat] = state.epoch;
             drop(state);
             return self.next(seat);
         }
     }
 
+    /// Waits until the thread of `seat` is called, or for [`REST`]; whether it was called.
     fn park(&self, seat: usize) -> bool {
         let called = &self.seats[seat].called;
-        if !called.load(Ordering::Acquire) {
-            std::thread::park_timeout(REST);
+        let begun = time::now();
+        while !called.load(Ordering::Acquire) {
+            let passed = Duration::from_micros(time::now().micros_since(begun));
+            let left = REST.saturating_sub(passed);
+            if left.is_zero() {
+                break;
+            }
+            // Returns at once for a call that was seen before its thread had slept: then there is time left.
+            std::thread::park_timeout(left);
         }
         called.swap(false, Ordering::AcqRel)
     }
@@ -439,6 +453,72 @@ mod tests {
             lead.stand_by(0);
             heard.recv().expect("the stand-in leads");
             assert!(matches!(lead.next(0), Turn::Leave), "it slept until the end");
+        });
+    }
+
+    #[test]
+    fn a_stand_in_that_had_rested_does_not_take_itself_for_the_one_that_is_stuck() {
+        let lead = Lead::new(2, 1);
+        let (said, heard) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let guard = lead_of(&lead, 0);
+            let lead = &lead;
+            scope.spawn(move || {
+                lead.seats[1].thread.get_or_init(std::thread::current);
+                said.send(matches!(lead.next_after_rest(1), Turn::Lead(_))).expect("heard");
+            });
+            while lead.lock().parked.is_empty() {
+                std::thread::yield_now();
+            }
+            guard.pass(&mut vec![]);
+            lead.stand_by(lead.moves());
+            let leads = heard.recv_timeout(Duration::from_secs(10));
+            lead.finish();
+            assert_eq!(leads, Ok(true), "nobody else is there to lead");
+        });
+    }
+
+    #[test]
+    fn whoever_was_stuck_goes_on_while_there_is_work_and_its_stand_in_sleeps_in_the_poll() {
+        let lead = Lead::new(2, 1);
+        let (said, heard) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let guard = lead_of(&lead, 0);
+            let lead = &lead;
+            scope.spawn(move || {
+                let Turn::Lead(guard) = lead.next(1) else { panic!("it should lead") };
+                said.send(()).expect("heard");
+                gone.recv().expect("told");
+                guard.pass(&mut vec![]);
+            });
+            while lead.lock().parked.is_empty() {
+                std::thread::yield_now();
+            }
+            guard.pass(&mut vec![]);
+            lead.stand_by(lead.moves());
+            heard.recv().expect("the stand-in leads");
+            lead.push(7);
+            assert!(matches!(lead.next(0), Turn::Work(7)));
+            go.send(()).expect("it listens");
+        });
+    }
+
+    #[test]
+    fn a_call_that_was_seen_before_its_thread_slept_ends_no_later_sleep() {
+        let lead = Lead::new(2, 1);
+        let (said, heard) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let _guard = lead_of(&lead, 0);
+            let lead = &lead;
+            scope.spawn(move || {
+                std::thread::current().unpark();
+                said.send(matches!(lead.next(1), Turn::Leave)).expect("heard");
+            });
+            let early = heard.recv_timeout(Duration::from_millis(50));
+            lead.finish();
+            assert!(early.is_err(), "it did not sleep");
+            assert_eq!(heard.recv(), Ok(true));
         });
     }
 

@@ -397,7 +397,7 @@ impl Child {
 
     /// An exchange to be filled, used before if there is one.
     pub(super) fn active(&self, scratch: &mut Scratch, now: Moment) -> Box<Active> {
-        let mut active = scratch.spare.pop().unwrap_or_default();
+        let mut active = scratch.spares.pop().unwrap_or_default();
         active.started = now;
         if self.any_logs {
             active.started_wall = self.wall_of(now);

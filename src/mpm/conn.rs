@@ -39,6 +39,9 @@ pub(super) const TURN: usize = 256 * 1024;
 /// What a request counts for against [`TURN`] beside its bytes: answering many in a row is work, too.
 pub(super) const REQUEST: usize = 4096;
 
+/// Exchanges that a thread keeps to use them again; one may begin many that others end, and the other way round.
+const SPARES: usize = 64;
+
 /// What a thread needs to serve: one set per thread, given back when it rests.
 pub struct Scratch {
     /// What was read last. A mapping of its own: pages that no read touches cost nothing, and all go back when the
@@ -51,7 +54,7 @@ pub struct Scratch {
     /// Room for a rewritten path.
     pub path: Vec<u8>,
     /// Exchanges to be used again.
-    pub spare: Vec<Box<Active>>,
+    pub spares: Vec<Box<Active>>,
     /// The time as a Date field has it.
     pub date: DateStamp,
     /// The thread's number with the kernel.
@@ -67,9 +70,16 @@ impl Scratch {
             out: Gather::new(),
             slots: FieldSlots::new(),
             path: Vec::new(),
-            spare: Vec::new(),
+            spares: Vec::new(),
             date: DateStamp::new(),
             tid: crate::sys::process::gettid(),
+        }
+    }
+
+    /// An exchange is over; it has been reset.
+    pub(super) fn spare(&mut self, active: Box<Active>) {
+        if self.spares.len() < SPARES {
+            self.spares.push(active);
         }
     }
 }
@@ -336,11 +346,11 @@ impl Conn {
     fn client_is_broken(&mut self, child: &Child, scratch: &mut Scratch, now: Moment) -> bool {
         match self.session.phase() {
             // What it sent before may still be read; the read tells.
-            Phase::Idle | Phase::Head | Phase::Row | Phase::Linger => {
+            Phase::Idle | Phase::Head | Phase::Linger => {
                 self.ready |= News::CLIENT_READ | News::CLIENT_CLOSED;
                 false
             }
-            Phase::Place | Phase::Connect | Phase::Exchange | Phase::Tunnel => {
+            Phase::Row | Phase::Place | Phase::Connect | Phase::Exchange | Phase::Tunnel => {
                 debug!(child.log, "the client reset its connection"; "module" => "proxy",
                     "client" => %Client(self.peer));
                 self.abandon(child, scratch, now);

@@ -17,7 +17,7 @@ use crate::ids::HostId;
 use crate::log::line::{Client, cause};
 use crate::log::{Capture, RequestFacts};
 use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
-use crate::proxy::session::Expiry;
+use crate::proxy::session::{Expiry, Phase};
 use crate::sys::socket;
 use slog::debug;
 use std::io;
@@ -618,6 +618,10 @@ impl Conn {
         match aftermath {
             Aftermath::Cut => Flow::Dead,
             Aftermath::Answered => {
+                if matches!(self.session.phase(), Phase::Place | Phase::Connect) {
+                    // It waits for nobody but its client now.
+                    self.session.connected(now.tick());
+                }
                 self.session.client_asked(now.tick());
                 match self.send_client(&[], &scratch.out) {
                     Ok(count) => {
@@ -677,7 +681,7 @@ impl Conn {
         child.give_row(self);
         let linger = active.exchange.must_linger() || !self.rest.is_empty();
         active.reset();
-        scratch.spare.push(active);
+        scratch.spare(active);
         if keep {
             self.again = !self.rest.is_empty();
             self.next_request(child, now);
@@ -709,6 +713,6 @@ impl Conn {
         child.record(self, &active, false, now);
         child.give_row(self);
         active.reset();
-        scratch.spare.push(active);
+        scratch.spare(active);
     }
 }

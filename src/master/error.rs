@@ -39,6 +39,8 @@ pub enum StartError {
         /// What the resolver says.
         source: io::Error,
     },
+    /// The process that looks names up has failed, or has said what is wrong: the whole sentence.
+    LookUp(String),
     /// `User` or `Group` names nobody.
     Nobody {
         /// `User` or `Group`.
@@ -165,6 +167,7 @@ impl fmt::Display for StartError {
                 path.display()
             ),
             Self::Resolve { url, host, .. } => write!(f, "ProxyPass {url}: cannot resolve {host}"),
+            Self::LookUp(sentence) => f.write_str(sentence),
             Self::Nobody { directive, name } => {
                 write!(f, "{directive} {name}: there is no such {}", directive.to_lowercase())
             }
@@ -218,6 +221,7 @@ impl Error for StartError {
             Self::Running { .. }
             | Self::BoardHeld { .. }
             | Self::Nobody { .. }
+            | Self::LookUp(_)
             | Self::NoGroup { .. }
             | Self::NotAsked { .. }
             | Self::Passed { .. }
@@ -285,6 +289,7 @@ impl StartError {
                 "raise it (ulimit -n, or LimitNOFILE= of the unit) or lower ThreadsPerChild"
             }
             Self::Accounts { .. }
+            | Self::LookUp(_)
             | Self::Board(BoardError::Shape { .. })
             | Self::Running { .. }
             | Self::Heritage { .. }

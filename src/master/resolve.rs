@@ -1,6 +1,7 @@
-//! Names to numbers, once, before the first fork: backends, and who the children become.
+//! Names to numbers: backends, and who the children become.
 //!
-//! A look-up may block, and may load modules that start threads; after the start the master does none.
+//! A look-up may block, and may load modules that start threads: the master leaves it to a process of its own
+//! (`resolver`).
 
 use crate::config::model::{Config, Endpoint};
 use crate::master::error::StartError;

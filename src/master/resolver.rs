@@ -1,6 +1,6 @@
-//! Names to numbers while the daemon serves: a forked process looks them up and says what it found.
+//! Names to numbers: a forked process looks them up and says what it found.
 //!
-//! A look-up may block and may load modules that start threads, so the master does none after its start. The
+//! A look-up may block, and may load modules that start threads and stay in memory, so the master does none. The
 //! process sends one line per packet: `A` and an address of a backend, `I` and whom children become, `N` and a
 //! warning, `E` and why it failed, a point at the end. It is killed if it takes too long.
 
@@ -8,6 +8,7 @@ use crate::clock::Tick;
 use crate::config::model::{Config, Endpoint};
 use crate::ids::ChildPid;
 use crate::master::deaths::span;
+use crate::master::error::StartError;
 use crate::master::error::cause;
 use crate::master::resolve::{self, Descent};
 use crate::sys::poll::{self, Seen, Wish};
@@ -15,6 +16,7 @@ use crate::sys::privilege::{self, Identity};
 use crate::sys::process::{self, ChildExit};
 use crate::sys::signal::Signal;
 use crate::sys::socket;
+use crate::sys::time;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -52,6 +54,32 @@ pub fn is_needed(config: &Config) -> bool {
         |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp { addresses, .. } if addresses.is_empty());
     let accounts = privilege::is_root() && (config.user.is_some() || config.group.is_some());
     accounts || config.backends.iter().any(|backend| is_name(&backend.endpoint))
+}
+
+/// Looks up whatever names `config` holds, in a process of its own, and completes it by the answers. Who the children
+/// become.
+///
+/// # Errors
+/// For the first name that names nothing, or if the look-ups take too long.
+pub fn look_up_and_wait(config: &mut Config) -> Result<Descent, StartError> {
+    if !is_needed(config) {
+        return resolve::identity(config, privilege::is_root());
+    }
+    let failed = |error: io::Error| StartError::LookUp(format!("the look-up of names: {}", cause(&error)));
+    let mut resolver = Resolver::start(config, time::now().tick()).map_err(failed)?;
+    let outcome = loop {
+        let now = time::now().tick();
+        if let Some(outcome) = resolver.hear(now) {
+            break outcome;
+        }
+        let wish = Wish { fd: resolver.as_fd(), read: true, write: false };
+        let patience = resolver.deadline().until(now);
+        poll::wait(&[wish], Some(patience), &mut [Seen::default()]).map_err(failed)?;
+    };
+    let pid = resolver.pid();
+    drop(resolver);
+    process::wait_for(pid).map_err(failed)?;
+    Ok(outcome.map_err(StartError::LookUp)?.complete(config))
 }
 
 impl Resolver {

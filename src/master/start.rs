@@ -19,7 +19,8 @@ use crate::master::listeners::{Listener, Listeners};
 use crate::master::logs::Logs;
 use crate::master::pidfile::{self, PidFile, Taken};
 use crate::master::reload::Reader;
-use crate::master::resolve::{self, Descent};
+use crate::master::resolve::Descent;
+use crate::master::resolver;
 use crate::master::signals;
 use crate::master::spawn::Estate;
 use crate::master::status_doors::StatusDoors;
@@ -137,8 +138,7 @@ impl Found {
     /// Looks up, opens and binds, and raises the limit on descriptors to what is given back too.
     fn of(mut config: Config, inherited: &[Listener], left: &StatusDoors) -> Result<(Self, u64), StartError> {
         let descriptors = enough_descriptors(&config)?;
-        resolve::backends(&mut config)?;
-        let descent = resolve::identity(&config, privilege::is_root())?;
+        let descent = resolver::look_up_and_wait(&mut config)?;
         // The time zone is read from its file once; children may not be able to.
         crate::log::prepare();
         let logs = Logs::open(&config)?;

@@ -1,6 +1,6 @@
 //! Users, groups and resource limits.
 //!
-//! Names are looked up before the first fork only: a look-up may block and may load modules that start threads.
+//! Names are looked up in a process of its own: a look-up may block and may load modules that start threads.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Group, Uid, User};

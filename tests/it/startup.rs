@@ -173,5 +173,8 @@ fn children_serve_as_the_user_that_was_asked_for() {
             assert_eq!(user, u64::from(nobody.uid.as_raw()), "{mpm:?}");
         }
         assert_eq!(crate::support::processes::figure(daemon.master(), "Uid"), Some(0));
+        // Whatever the system asks for its names was loaded elsewhere.
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", daemon.master())).expect("it lives");
+        assert!(!maps.contains("libnss_"), "{maps}");
     }
 }

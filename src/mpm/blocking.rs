@@ -11,7 +11,6 @@ use slog::error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// What a thread listens to beside its connection.
 pub trait Interrupt {
@@ -52,7 +51,7 @@ fn rounds(
             Turn::Again => {
                 news = News::NONE;
                 // Both sides may be as fast as we are for as long as a body lasts; the master must be heard meanwhile.
-                match has_something_to_say(interrupt) {
+                match interrupt.descriptor().map_or(Ok(false), poll::is_readable) {
                     Ok(true) if !interrupt.heard() => return false,
                     Ok(_) => continue,
                     Err(fault) => {
@@ -81,14 +80,6 @@ fn rounds(
             }
         }
     }
-}
-
-/// Whether the interrupt has something to say now.
-fn has_something_to_say(interrupt: &dyn Interrupt) -> std::io::Result<bool> {
-    let Some(fd) = interrupt.descriptor() else { return Ok(false) };
-    let mut seen = [Seen::default()];
-    poll::wait(&[Wish { fd, read: true, write: false }], Some(Duration::ZERO), &mut seen)?;
-    Ok(seen[0].readable)
 }
 
 /// Waits for whatever `conn` waits for, the interrupt, or a place at its backend. Also says whether it was the

@@ -371,6 +371,12 @@ mod tests {
         }
     }
 
+    fn until_parked(lead: &Lead) {
+        while lead.lock().parked.is_empty() {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn the_leader_does_the_work_itself_and_wakes_nobody() {
         let lead = Lead::new(1, 4);
@@ -400,9 +406,7 @@ mod tests {
                         }
                     }
                 });
-                while lead.lock().parked.is_empty() {
-                    std::thread::yield_now();
-                }
+                until_parked(lead);
                 guard.pass(&mut vec![1, 2]);
                 if want == 1 {
                     heard.recv().expect("the follower got one of the two");
@@ -438,17 +442,13 @@ mod tests {
                 // The stand-in: gets the lead, holds it, and only then lets the test go on.
                 let Turn::Lead(guard) = lead.next(1) else { panic!("it should lead") };
                 said.send(()).expect("heard");
-                while lead.lock().parked.is_empty() {
-                    std::thread::yield_now();
-                }
+                until_parked(lead);
                 assert_eq!(lead.lock().running, 1, "one core, one runner");
                 guard.pass(&mut vec![5]);
                 assert!(matches!(lead.next(1), Turn::Work(5)), "nobody else took it");
                 lead.finish();
             });
-            while lead.lock().parked.is_empty() {
-                std::thread::yield_now();
-            }
+            until_parked(lead);
             guard.pass(&mut vec![]);
             lead.stand_by(0);
             heard.recv().expect("the stand-in leads");
@@ -467,9 +467,7 @@ mod tests {
                 lead.seats[1].thread.get_or_init(std::thread::current);
                 said.send(matches!(lead.next_after_rest(1), Turn::Lead(_))).expect("heard");
             });
-            while lead.lock().parked.is_empty() {
-                std::thread::yield_now();
-            }
+            until_parked(lead);
             guard.pass(&mut vec![]);
             lead.stand_by(lead.moves());
             let leads = heard.recv_timeout(Duration::from_secs(10));
@@ -492,9 +490,7 @@ mod tests {
                 gone.recv().expect("told");
                 guard.pass(&mut vec![]);
             });
-            while lead.lock().parked.is_empty() {
-                std::thread::yield_now();
-            }
+            until_parked(lead);
             guard.pass(&mut vec![]);
             lead.stand_by(lead.moves());
             heard.recv().expect("the stand-in leads");
@@ -544,9 +540,7 @@ mod tests {
                     }
                 }
             });
-            while lead.lock().parked.is_empty() {
-                std::thread::yield_now();
-            }
+            until_parked(lead);
             let last = lead.stand_by(0);
             assert_eq!(lead.stand_by(last), last, "somebody leads: nobody is called");
             assert!(heard.try_recv().is_err());

@@ -64,6 +64,16 @@ where
     Ok(count)
 }
 
+/// Whether `fd` can be read from now.
+///
+/// # Errors
+/// As [`wait`].
+pub fn is_readable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut seen = [Seen::default()];
+    wait(&[Wish { fd, read: true, write: false }], Some(Duration::ZERO), &mut seen)?;
+    Ok(seen[0].readable)
+}
+
 /// ppoll(2), begun again with what is left of the time when a signal interrupts.
 fn wait_raw(polled: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     let begin = timeout.map(|_| time::now());
@@ -112,7 +122,9 @@ mod tests {
         assert_eq!(seen.map(|seen| seen.readable), [false, false, false]);
         assert_eq!(seen.map(|seen| seen.writable), [false, false, true]);
 
+        assert!(!is_readable(event.as_fd()).unwrap());
         event.signal();
+        assert!(is_readable(event.as_fd()).unwrap());
         assert_eq!(wait(&wishes[..2], None, &mut seen[..2]).unwrap(), 1);
         assert!(seen[0].readable);
     }

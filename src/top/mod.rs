@@ -203,9 +203,7 @@ impl Watch<'_> {
     fn read_keys(&mut self, model: &mut Model) -> io::Result<Wish> {
         let mut typed = [0; 1024];
         let stdin = io::stdin();
-        let wish = poll::Wish { fd: stdin.as_fd(), read: true, write: false };
-        let mut seen = [Seen::default()];
-        let keys = if poll::wait(&[wish], Some(Duration::ZERO), &mut seen)? == 0 {
+        let keys = if !poll::is_readable(stdin.as_fd())? {
             Vec::from_iter(self.keys.settle())
         } else {
             match unistd::read(stdin.as_fd(), &mut typed)? {

@@ -314,15 +314,14 @@ fn a_child_with_more_than_its_share_gives_connections_to_its_siblings() {
     assert!(handed_over(&daemon) > 0);
 }
 
-#[test]
-fn children_share_the_work_and_not_only_the_connections() {
-    let backend = Backend::start();
+/// Forty clients that have asked once, and the child that each is with.
+fn forty_on_two_children(backend: &Backend) -> (Daemon, Vec<Client>, Vec<i32>) {
     let daemon = Daemon::at(
         Home::new(),
         &event(
             "KeepAliveTimeout 300\nMaxKeepAliveRequests 0\nStartServers 2\nServerLimit 2\nThreadLimit 40\nThreadsPerChild 40\n\
              MaxRequestWorkers 80\nMinSpareThreads 1\nMaxSpareThreads 80",
-            &backend,
+            backend,
         ),
     );
     daemon.wait_for_children(2);
@@ -330,10 +329,22 @@ fn children_share_the_work_and_not_only_the_connections() {
     for client in &mut clients {
         client.get("/bytes/1").expect("an answer");
     }
-    // The connections of one child are used all the time, those of the other never again.
-    let homes: Vec<i32> = clients.iter().map(|client| daemon.child_of(client)).collect();
+    let homes = clients.iter().map(|client| daemon.child_of(client)).collect();
+    (daemon, clients, homes)
+}
+
+/// The child that has most of the connections.
+fn busiest(daemon: &Daemon, homes: &[i32]) -> i32 {
     let of = |child: i32| homes.iter().filter(|home| **home == child).count();
-    let home = daemon.children().into_iter().max_by_key(|child| of(*child)).expect("two children");
+    daemon.children().into_iter().max_by_key(|child| of(*child)).expect("two children")
+}
+
+#[test]
+fn children_share_the_work_and_not_only_the_connections() {
+    let backend = Backend::start();
+    let (daemon, clients, homes) = forty_on_two_children(&backend);
+    // The connections of one child are used all the time, those of the other never again.
+    let home = busiest(&daemon, &homes);
     let (mut used, rest): (Vec<_>, Vec<_>) =
         clients.into_iter().zip(&homes).partition(|(_, other)| **other == home);
     assert!(used.len() >= 20, "{homes:?}");
@@ -359,22 +370,8 @@ fn children_share_the_work_and_not_only_the_connections() {
 #[test]
 fn what_is_given_to_a_sibling_that_stands_still_is_taken_back() {
     let backend = Backend::start();
-    let daemon = Daemon::at(
-        Home::new(),
-        &event(
-            "KeepAliveTimeout 300\nMaxKeepAliveRequests 0\nStartServers 2\nServerLimit 2\nThreadLimit 40\nThreadsPerChild 40\n\
-             MaxRequestWorkers 80\nMinSpareThreads 1\nMaxSpareThreads 80",
-            &backend,
-        ),
-    );
-    daemon.wait_for_children(2);
-    let mut clients: Vec<Client> = (0..40).map(|_| daemon.connect()).collect();
-    for client in &mut clients {
-        client.get("/bytes/1").expect("an answer");
-    }
-    let homes: Vec<i32> = clients.iter().map(|client| daemon.child_of(client)).collect();
-    let of = |child: i32| homes.iter().filter(|home| **home == child).count();
-    let home = daemon.children().into_iter().max_by_key(|child| of(*child)).expect("two children");
+    let (daemon, clients, homes) = forty_on_two_children(&backend);
+    let home = busiest(&daemon, &homes);
     let still = daemon.children().into_iter().find(|child| *child != home).expect("two children");
     let used = clients.into_iter().zip(&homes).filter(|(_, other)| **other == home);
     let mut used: Vec<Client> = used.map(|(client, _)| client).collect();

@@ -2,9 +2,10 @@
 
 The proxy runs on one core, client and origin share another; contestants take turns round by round, so that a
 machine that changes its mind meets all alike. CPU per request is user + system time of the proxy's whole process
-tree by the requests answered; a ratio is the median over the rounds of each round's ratio to the row's first
-contestant (nginx, but for the rows against httpd). An answer that is not right to the byte fails its row. Rows and
-contestants are listed by --list; their configurations are in tests/bench/configs.
+tree by the requests answered, both counted while all clients are at work; a ratio is the median over the rounds of
+each round's ratio to the row's first contestant (nginx, but for the rows against httpd). An answer that is not right
+to the byte fails its row, and so does who keeps no connections to the backend. Exit status: 1 if a contestant failed
+a row, 2 if a budget is above its gate. Rows and contestants are listed by --list; their configurations are in tests/bench/configs.
 """
 import argparse
 import json
@@ -27,6 +28,8 @@ from contestants import Failed, Server
 from rows import ROWS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Seconds in which nothing happens, while it is looked what that costs.
+REST = 5
 
 
 class Stage:
@@ -43,8 +46,8 @@ class Stage:
         """Does something with a contestant; a fault takes it out of the row."""
         try:
             return act(self.servers.get(name), *words)
-        except (Failed, OSError, ValueError, subprocess.SubprocessError) as fault:
-            self.faults[name] = f"{name}: {fault}"
+        except Exception as fault:  # Whatever it is, the others go on.
+            self.faults[name] = f"{name}: {fault if str(fault) else type(fault).__name__}"
             print(f"  {name} FAILED: {fault}", flush=True)
             return None
 
@@ -52,10 +55,13 @@ class Stage:
         home = os.path.join(self.directory, "origin")
         os.makedirs(home, exist_ok=True)
         self.origin = Server("origin", [self.tools["bench-origin"]], self.client_cores, home, speaks=True)
-        for name in self.rounds:
-            def begin(_, name=name):
+        kinds = [contestants.family(name) for name in self.rounds]
+        for name, kind in zip(self.rounds, kinds):
+            def begin(_, name=name, kind=kind):
+                # Who has a variant beside would share its memory with that.
                 self.servers[name] = contestants.start(
-                    name, self.row, self.directory, self.origin.port, self.tools, self.proxy_cores)
+                    name, self.row, self.directory, self.origin.port, self.tools, self.proxy_cores,
+                    own=kind != "httpd" and kinds.count(kind) > 1)
             self.guarded(name, begin)
 
     def living(self):
@@ -70,13 +76,10 @@ class Stage:
             if server:
                 server.stop()
 
-    def wrk(self, server, seconds, look=None):
-        """A round of wrk; `look` is called half-way."""
+    def wrk(self, server, seconds):
+        """So much of wrk."""
         process = meters.wrk(self.row, server.port, seconds, self.client_cores)
         try:
-            if look:
-                time.sleep(seconds * 0.6)
-                look()
             heard = meters.told(process, seconds + 60)
         finally:
             if process.poll() is None:
@@ -88,9 +91,8 @@ class Stage:
         return heard
 
     def warm_up(self, server, seconds):
-        once = self.once[server.name]
-        heard = self.wrk(server, seconds, lambda: once.update(pss_kib=meters.pss(server.pid)))
-        once["warm_rps"] = heard["requests"] / heard["seconds"]
+        heard = self.wrk(server, seconds)
+        self.once[server.name]["warm_rps"] = heard["requests"] / heard["seconds"]
 
     def hold(self, server):
         """Puts idle connections beside the others, and looks what they weigh."""
@@ -105,7 +107,6 @@ class Stage:
             raise Failed(f"{row.idle} idle connections: {holder.stderr.read()[-300:]}")
         after = meters.pss(server.pid)
         self.once[server.name]["bytes_per_idle"] = (after - before) * 1024 / row.idle
-        self.once[server.name]["pss_kib"] = after
 
     def rest(self, server, seconds):
         """What the tree uses while nothing happens, as a share of a core."""
@@ -119,20 +120,20 @@ class Stage:
         if int(out.strip() or 0) != self.row.idle:
             raise Failed(f"only {out.strip()} of {self.row.idle} idle connections are still open")
 
+    def load(self, server, seconds, rate):
+        """The figures of so many seconds under the row's load."""
+        row = self.row
+        if row.kind == "open":
+            process = meters.open_loop(
+                self.tools["bench-open-loop"], row, server.port, rate, row.lead, seconds, self.client_cores)
+        else:
+            process = meters.wrk(row, server.port, round(row.lead + seconds) + meters.MORE, self.client_cores)
+        return meters.loaded(row, server, self.origin, process, row.lead, seconds)
+
     def round(self, server, seconds, rate):
         server.check(self.row)
-        cpu, switches = meters.cpu(server.pid), meters.switches(server.pid)
-        if self.row.kind == "open":
-            process = meters.open_loop(
-                self.tools["bench-open-loop"], self.row, server.port, rate, seconds, self.client_cores)
-            heard = meters.told(process, seconds + 60)
-        else:
-            heard = self.wrk(server, seconds)
-        cpu, switches = meters.cpu(server.pid) - cpu, meters.switches(server.pid) - switches
+        figures = self.load(server, seconds, rate)
         server.check(self.row)
-        count = heard["requests"]
-        figures = {"cpu": cpu / count * 1e6, "rps": count / heard["seconds"], "p50": heard["p50"],
-                   "p99": heard["p99"], "switches": switches / count, "requests": count}
         self.rounds[server.name].append(figures)
         return figures
 
@@ -144,7 +145,7 @@ class Stage:
             for name in self.living():
                 self.guarded(name, self.hold)
             for name in self.living():
-                self.guarded(name, self.rest, min(3, seconds))
+                self.guarded(name, self.rest, REST)
         rate = 0
         if row.kind == "open" and self.living():
             rate = int(row.load * min(self.once[name]["warm_rps"] for name in self.living()))
@@ -211,12 +212,8 @@ def summary(stage):
             values = [r[figure] for r in rounds]
             told["median"][figure] = statistics.median(values)
             ratios = [one[figure] / two[figure] for one, two in zip(rounds, base) if two[figure]]
-            if ratios and row.reference not in stage.faults and figure != "requests":
+            if ratios and row.reference not in stage.faults and figure not in ("requests", "dials", "most_late"):
                 told["ratio"][figure] = [statistics.median(ratios), min(ratios), max(ratios)]
-        reference = stage.once.get(row.reference, {}).get("pss_kib")
-        if reference and "pss_kib" in told["once"] and row.reference not in stage.faults and row.kind != "start":
-            ratio = told["once"]["pss_kib"] / reference
-            told["ratio"]["pss_kib"] = [ratio, ratio, ratio]
         result["contestants"][name] = told
     return result
 
@@ -232,6 +229,7 @@ def read_arguments():
     parser.add_argument("--seconds", type=int, help="length of a round (4), or of a curve's (1)")
     parser.add_argument("--json", metavar="FILE", help="write all figures of all rounds")
     parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
+    parser.add_argument("--readme", metavar="FILE", help="put the table of the ratios into this file, between its marks")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
     parser.add_argument("--ostler", metavar="PATH", default=os.environ.get("OSTLER"),
                         help="a release build (by default it is built)")
@@ -278,7 +276,6 @@ def measure(a):
     rows = [row for row in ROWS if not a.only or row.name in a.only]
     for row in rows:
         names = chosen(row, a.against)
-        seconds = max(a.seconds, 5) if row.delay >= 1000 else a.seconds
         print(f"{row.name}: {row.what} ({', '.join(names)})", flush=True)
         with tempfile.TemporaryDirectory(prefix="ostler-bench-") as directory:
             # Workers leave root for a user that must reach their files.
@@ -289,7 +286,10 @@ def measure(a):
                     stage.start_and_reload(a.rounds)
                 else:
                     stage.open()
-                    stage.play(a.rounds, seconds)
+                    stage.play(a.rounds, row.seconds(a.seconds))
+            except Failed as fault:
+                # The origin's: nobody can play this row.
+                stage.faults = {name: f"{name}: {fault}" for name in names}
             finally:
                 stage.close()
         results["rows"][row.name] = summary(stage)
@@ -302,8 +302,10 @@ def measure(a):
 
 
 def exit_code(results):
-    """1 if a contestant failed a row."""
-    return int(any("fault" in told for row in results["rows"].values() for told in row["contestants"].values()))
+    """1 if a contestant failed a row, 2 if a budget is above its gate."""
+    if any("fault" in told for row in results["rows"].values() for told in row["contestants"].values()):
+        return 1
+    return 2 if any(report.misses(row, results["rows"][row.name]) for row in ROWS if row.name in results["rows"]) else 0
 
 
 def main():
@@ -326,11 +328,10 @@ def main():
         else:
             drawn = curves.measure(a)
         print(curves.text(drawn))
-        for path, content in ((a.json, json.dumps(drawn, indent=1)), (a.svg, curves.svg(drawn))):
-            if path:
-                with open(path, "w") as f:
-                    f.write(content)
-        return 0
+        if a.svg:
+            with open(a.svg, "w") as f:
+                f.write(curves.svg(drawn))
+        return 1 if curves.faults(drawn) else 0
     if a.source:
         with open(a.source) as f:
             results = json.load(f)
@@ -340,6 +341,11 @@ def main():
     if a.svg:
         with open(a.svg, "w") as f:
             f.write(report.svg(results, ROWS))
+    if a.readme:
+        with open(a.readme) as f:
+            before = f.read()
+        with open(a.readme, "w") as f:
+            f.write(report.put_table(before, results, ROWS))
     return exit_code(results)
 
 

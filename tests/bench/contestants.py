@@ -13,9 +13,10 @@ import meters
 HERE = os.path.dirname(os.path.abspath(__file__))
 HTTPD_MODULES = "/usr/lib/apache2/modules"
 
-# nginx's large bodies: unbuffered, and with room for 1 MiB.
+# nginx's large bodies: unbuffered, and with room for 1 MiB (of what a client sends its rows are unbuffered anyway).
 BUFFERS = {
-    "nginx-streams": "proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 64k;",
+    "nginx-streams": "proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 64k; "
+                     "client_body_buffer_size 64k;",
     "nginx-large": "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 512k;",
 }
 
@@ -48,8 +49,9 @@ def workers(mpm, row):
     if row.kind == "start":
         threads = 25
     else:
-        # Some to spare: httpd's event closes idle connections once all of its workers are busy.
-        threads = max(25, -(-row.clients // row.children)) + 16
+        # Each child has workers for all clients, since they need not come evenly, and some to spare: httpd's event closes
+        # idle connections once all of its workers are busy.
+        threads = max(25, row.clients) + 16
     total = threads * row.children
     text = (f"ServerLimit {row.children}\nThreadLimit {threads}\nThreadsPerChild {threads}\n"
             f"MaxRequestWorkers {total}\nStartServers {row.children}\nMinSpareThreads 1\nMaxSpareThreads {total}")
@@ -74,8 +76,10 @@ def fill(template, words):
 def recipe(name, row, directory, port, origin, tools, extra=""):
     """The configuration's text and file, and the command that serves it. `extra`: lines for ostler, before its ProxyPass."""
     words = {"dir": directory, "port": port, "origin": origin, "children": row.children, "log": "", "status": "",
-             "extra": extra,
-             "mpm": driver(name), "modules": HTTPD_MODULES}
+             "extra": extra, "mpm": driver(name), "modules": HTTPD_MODULES,
+             # A client, its backend and what waits: nginx takes memory for each that it may have. And a quarter more,
+             # since it closes idle ones when a sixteenth is left.
+             "connections": (2 * row.clients + row.idle + 128) * 5 // 4}
     kind = family(name)
     if kind == "ostler":
         words["workers"] = workers(words["mpm"], row)
@@ -105,6 +109,11 @@ def recipe(name, row, directory, port, origin, tools, extra=""):
         return fill("nginx.conf", words), path, ["nginx", "-p", directory, "-c", path, "-e", f"{directory}/error.log"]
     if kind == "haproxy":
         words["user"] = user_line("user {user}\n  group {group}")
+        # HAProxy's large bodies: moved by the kernel, and with as much room as ostler has.
+        words["buffers"] = "tune.bufsize 65536" if name == "haproxy-splice" else ""
+        words["splice"] = "option splice-auto" if name == "haproxy-splice" else ""
+        # Of 20,000 descriptors that a process may often have; pipes take of them, too.
+        words["maxconn"] = 6000 if name == "haproxy-splice" else 9500
         path = os.path.join(directory, "haproxy.cfg")
         return fill("haproxy.cfg", words), path, ["haproxy", "-db", "-f", path]
     raise Failed(f"no contestant is called {name}")
@@ -116,6 +125,8 @@ class Server:
     def __init__(self, name, words, cores, directory, port=None, speaks=False):
         """With `speaks` the program prints its address first, and ends when its standard input does."""
         self.name, self.port = name, port
+        # Whether its connections to the backend outlive its clients': the relay's do not.
+        self.keeps_backends = family(name) != "relay"
         # Bytes of a right answer, head and all, on a connection of the row's kind; known once it serves.
         self.length = None
         # Seconds that an answer, or the next piece of it, may take.
@@ -139,6 +150,13 @@ class Server:
     def said(self):
         self.output.seek(0)
         return self.output.read()[-2000:]
+
+    def counts(self):
+        """Of an origin: requests answered, connections taken."""
+        self.process.stdin.write(b"?")
+        self.process.stdin.flush()
+        answered, taken = self.process.stdout.readline().split()
+        return int(answered), int(taken)
 
     def wait_until_serving(self, row):
         end = time.monotonic() + 30
@@ -207,7 +225,8 @@ class Server:
         self.output.close()
 
 
-def start(name, row, directory, origin, tools, cores, extra=""):
+def start(name, row, directory, origin, tools, cores, extra="", own=False):
+    """Starts a contestant. With `own` from a copy of its program, whose memory it then shares with no other."""
     home = os.path.join(directory, name)
     shutil.rmtree(home, ignore_errors=True)
     os.mkdir(home)
@@ -219,6 +238,8 @@ def start(name, row, directory, origin, tools, cores, extra=""):
         text, path, words = recipe(name, row, home, port, origin, tools, extra)
         with open(path, "w") as f:
             f.write(text)
+        if own:
+            words[0] = shutil.copy2(shutil.which(words[0]), home)
         server = Server(name, words, cores, home, port=port)
     try:
         server.wait_until_serving(row)

@@ -77,16 +77,10 @@ def hold(server, row, cores):
     return holder
 
 
-def load(row, server, seconds, cores):
-    """Requests of a round of wrk, CPU microseconds and context switches of each."""
-    cpu, switches = meters.cpu(server.pid), meters.switches(server.pid)
-    heard = meters.told(meters.wrk(row, server.port, seconds, cores), seconds + 60)
-    fault = meters.faults(row, heard, server.length)
-    if fault:
-        raise Failed(fault)
-    count = heard["requests"]
-    cpu, switches = meters.cpu(server.pid) - cpu, meters.switches(server.pid) - switches
-    return count, cpu / count * 1e6, switches / count
+def load(row, server, origin, seconds, cores):
+    """The figures of a round of wrk."""
+    process = meters.wrk(row, server.port, round(row.lead + seconds) + meters.MORE, cores)
+    return meters.loaded(row, server, origin, process, row.lead, seconds)
 
 
 class Field:
@@ -107,10 +101,10 @@ class Field:
         home = os.path.join(self.directory.name, str(len(self.servers)))
         os.makedirs(home)
         os.chmod(home, 0o755)
-        server = contestants.start(name, row, home, self.origin.port, self.tools, self.proxy_cores, extra)
+        server = contestants.start(name, row, home, self.origin.port, self.tools, self.proxy_cores, extra, own=True)
         server.board = os.path.join(home, name, "scoreboard")
         self.servers.append(server)
-        load(row, server, 1, self.client_cores)
+        load(row, server, self.origin, 1, self.client_cores)
         return server
 
     def idle(self, server, row):
@@ -142,9 +136,9 @@ def draw(curve, tools, cores, rounds, seconds):
         for number in range(rounds):
             turn = number % len(places)
             for place in list(range(turn, len(places))) + list(range(turn)):
-                _, cost, switched = load(rows[place], field.servers[place], seconds, field.client_cores)
-                costs[place].append(cost)
-                switches[place].append(switched)
+                seen = load(rows[place], field.servers[place], field.origin, seconds, field.client_cores)
+                costs[place].append(seen["cpu"])
+                switches[place].append(seen["switches"])
         before = [meters.cpu(server.pid) for server in field.servers]
         time.sleep(REST_LOOK)
         once = [{"switches": statistics.median(switched), "cpu_at_rest": (meters.cpu(server.pid) - cpu) / REST_LOOK,
@@ -185,14 +179,13 @@ def children_of(server, tools):
 
 def spread(tools, cores, seconds):
     """How evenly four children share an open-loop load of half of what they can do: busy workers and requests, by child."""
-    row = replace(PLAIN, children=4, kind="open", delay=10)
+    row = replace(PLAIN, children=4, delay=10, clients=1000)
     with Field(tools, cores) as field:
         server = field.add(row)
-        count, _, _ = load(row, server, 3, field.client_cores)
-        rate = count // 6
+        rate = int(load(row, server, field.origin, 3, field.client_cores)["rps"] / 2)
         requests = lambda: {child["slot"]: child["latency"]["count"] for child in children_of(server, tools)}
         before = requests()
-        client = meters.open_loop(tools["bench-open-loop"], row, server.port, rate, seconds, field.client_cores)
+        client = meters.open_loop(tools["bench-open-loop"], row, server.port, rate, 0, seconds, field.client_cores)
         busy, looks = {}, 0
         while client.poll() is None:
             for child in children_of(server, tools):
@@ -220,7 +213,7 @@ def burst(tools, cores):
         holder = hold(server, row, field.client_cores)
         pss.append(meters.pss(child()))
         holder.communicate(timeout=60)
-        load(row, server, 2, field.client_cores)
+        load(row, server, field.origin, 2, field.client_cores)
         time.sleep(REST)
         pss.append(meters.pss(child()))
     return {"connections": row.idle, "pss_kib": pss, "ratio": pss[2] / pss[0]}
@@ -234,13 +227,38 @@ def measure(a):
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "curves": {}}
     for curve in CURVES:
         print(f"{curve.name}: {curve.what}", flush=True)
-        results["curves"][curve.name] = {"what": curve.what, "reference": curve.reference,
-                                         "points": draw(curve, tools, cores, a.rounds, a.seconds)}
+        told = {"what": curve.what, "reference": curve.reference, "points": []}
+        told |= guarded(curve.name, lambda: {"points": draw(curve, tools, cores, a.rounds, a.seconds)})
+        results["curves"][curve.name] = told
+        keep(a.json, results)
     print("spread and burst", flush=True)
-    results["spread"] = spread(tools, cores, max(5, a.seconds))
-    results["burst"] = burst(tools, cores)
+    results["spread"] = guarded("spread", lambda: spread(tools, cores, max(5, a.seconds)))
+    results["burst"] = guarded("burst", lambda: burst(tools, cores))
     results["machine"]["load_after"] = machine.load()
+    keep(a.json, results)
     return results
+
+
+def guarded(name, act):
+    """What `act` measures, or its fault: the others go on."""
+    try:
+        return act()
+    except Exception as fault:
+        print(f"  {name} FAILED: {fault}", flush=True)
+        return {"fault": f"{name}: {fault if str(fault) else type(fault).__name__}"}
+
+
+def keep(path, results):
+    """Writes what there is, so that a run that is cut short leaves it."""
+    if path:
+        with open(path, "w") as f:
+            json.dump(results, f, indent=1)
+
+
+def faults(results):
+    """What could not be measured."""
+    every = list(results["curves"].values()) + [results["spread"], results["burst"]]
+    return [told["fault"] for told in every if "fault" in told]
 
 
 def table(curve):
@@ -265,23 +283,28 @@ def text(results):
                  f"{results['seconds']} s; load average {facts['load_before']} before, {facts['load_after']} after"]
     for name, curve in results["curves"].items():
         lines += ["", f"{name}: {curve['what']}"]
-        lines += table(curve)
+        lines += table(curve) if curve["points"] else []
     told = results["spread"]
-    lines += ["", f"spread: 4 children, {told['offered_rps']} requests/s offered, {KIB} bytes after 10 ms: busy workers "
-              + " ".join(f"{busy:.2f}" for busy in told["busy"]) + f", at most {told['uneven_busy']:.0%} from even; requests "
-              + " ".join(str(count) for count in told["requests"]) + f", at most {told['uneven_requests']:.0%}"]
+    lines += [""]
+    if "fault" not in told:
+        lines += [f"spread: 4 children, {told['offered_rps']} requests/s offered, {KIB} bytes after 10 ms: busy workers "
+                  + " ".join(f"{busy:.2f}" for busy in told["busy"]) + f", at most {told['uneven_busy']:.0%} from even; requests "
+                  + " ".join(str(count) for count in told["requests"]) + f", at most {told['uneven_requests']:.0%}"]
     told = results["burst"]
-    lines += [f"burst: a child's memory before {told['connections']} connections, with them, after them: "
-              + ", ".join(f"{pss:.0f}" for pss in told["pss_kib"]) + f" KiB; {told['ratio']:.3f} of before"]
+    if "fault" not in told:
+        lines += [f"burst: a child's memory before {told['connections']} connections, with them, after them: "
+                  + ", ".join(f"{pss:.0f}" for pss in told["pss_kib"]) + f" KiB; {told['ratio']:.3f} of before"]
+    lines += [f"FAILED: {fault}" for fault in faults(results)]
     return "\n".join(lines)
 
 
 def svg(results):
     """A panel to a curve: CPU per request as a ratio to the first point, over the size."""
-    ratios = [one["ratio"] for curve in results["curves"].values() for point in curve["points"]
+    drawn = {name: curve for name, curve in results["curves"].items() if curve["points"]}
+    ratios = [one["ratio"] for curve in drawn.values() for point in curve["points"]
               for one in (point, point.get("reference", point))]
-    wide, high, parts, top = 210, 170, [], max(2, math.ceil(max(ratios)))
-    for place, (name, curve) in enumerate(results["curves"].items()):
+    wide, high, parts, top = 210, 170, [], max(2, math.ceil(max(ratios, default=1)))
+    for place, (name, curve) in enumerate(drawn.items()):
         left, points = 45 + place * (wide + 45), curve["points"]
         y = lambda ratio: 56 + high - ratio / top * high
         x = lambda index: left + index * wide / max(1, len(points) - 1)
@@ -306,7 +329,7 @@ def svg(results):
         parts.append(f'<text x="{left}" y="{56 + high + 32}">{escape(curve["what"])}</text>')
         if beside:
             parts.append(f'<text x="{left}" y="{56 + high + 64}">ours / {escape(curve["reference"])} (above)</text>')
-    total = 45 + len(results["curves"]) * (wide + 45)
+    total = 45 + len(drawn) * (wide + 45)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {high + 130}" width="{total}" '
             f'height="{high + 130}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
             f'<text x="6" y="18" font-size="14">CPU per request beside ever more of what only waits, as a ratio to the '

@@ -1,9 +1,15 @@
-"""What a process tree has cost so far, read from /proc, and what wrk and the open-loop client tell."""
+"""What a process tree has cost so far, as the kernel tells it, and what wrk and the open-loop client tell."""
 import json
 import os
+import signal
 import subprocess
+import time
 
 TICK = os.sysconf("SC_CLK_TCK")
+# Connections to the backend for a request, at most, of who keeps them.
+DIALS = 0.05
+# Seconds that wrk may run longer than it is wanted: it is interrupted before.
+MORE = 60
 
 
 def fields(pid):
@@ -26,15 +32,24 @@ def tree(root):
     return found
 
 
-def cpu(root):
-    """Seconds of user and system time; the children that have ended are in their parent's account."""
-    ticks = 0
-    for pid in tree(root):
+def clock(pid):
+    """Seconds of user and system time of a living process: its clock (clock_getcpuclockid(3)), which is exact to the
+    nanosecond, where /proc/PID/stat counts ticks.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def cpu(root, pids=None):
+    """Seconds of user and system time of a tree (or of `pids`); the children that have ended are in their parent's
+    account.
+    """
+    seconds = 0.0
+    for pid in pids or tree(root):
         try:
-            ticks += sum(int(word) for word in fields(pid)[11:15])
+            seconds += clock(pid) + sum(int(word) for word in fields(pid)[13:15]) / TICK
         except OSError:
             continue
-    return ticks / TICK
+    return seconds
 
 
 def switches(root):
@@ -60,6 +75,49 @@ def pss(root):
         except OSError:
             continue
     return total
+
+
+def window(root, origin, lead, seconds):
+    """What a tree costs in so many seconds that begin after `lead`, in the middle of a load: CPU seconds, context
+    switches, requests that the origin answered meanwhile and connections that it took, and how long it really was.
+
+    So neither the coming of the clients nor the requests that they leave unfinished at the end are in it.
+    """
+    time.sleep(lead)
+    # The same order at both ends, so that what the looking takes is in neither difference.
+    begun, cpu_before, switches_before = time.monotonic(), cpu(root), switches(root)
+    answered, taken = origin.counts()
+    time.sleep(seconds)
+    ended, cpu_after, switches_after = time.monotonic(), cpu(root), switches(root)
+    answered_after, taken_after = origin.counts()
+    return {"cpu": cpu_after - cpu_before, "switches": switches_after - switches_before,
+            "answered": answered_after - answered, "taken": taken_after - taken, "seconds": ended - begun}
+
+
+def loaded(row, server, origin, process, lead, seconds):
+    """The figures of a round whose client runs as `process`: wrk, which is ended with it, or one that ends by itself."""
+    try:
+        seen = window(server.pid, origin, lead, seconds)
+        if row.kind != "open":
+            # Until then it would go on; it tells what it has.
+            process.send_signal(signal.SIGINT)
+        heard = told(process, 60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    fault = faults(row, heard, server.length) if row.kind != "open" else None
+    if not fault and seen["answered"] <= 0:
+        fault = "no request came through"
+    # Without a pool of connections a row would compare something else.
+    if not fault and server.keeps_backends and seen["taken"] > seen["answered"] * DIALS:
+        fault = f"{seen['taken']} connections to the backend for {seen['answered']} requests: none are kept"
+    if fault:
+        raise ValueError(fault)
+    count = seen["answered"]
+    return {"cpu": seen["cpu"] / count * 1e6, "rps": count / seen["seconds"], "p50": heard["p50"], "p99": heard["p99"],
+            "switches": seen["switches"] / count, "requests": count, "pss_kib": pss(server.pid),
+            "dials": seen["taken"] / count} | {name: heard[name] for name in ("most_late",) if name in heard}
 
 
 def told(process, patience):
@@ -98,8 +156,9 @@ def faults(row, heard, length):
     return None
 
 
-def open_loop(program, row, port, rate, seconds, cores):
-    """Starts the open-loop client."""
-    words = [program, f"127.0.0.1:{port}", row.target, str(row.size), str(row.clients), str(rate), str(seconds)]
+def open_loop(program, row, port, rate, lead, seconds, cores):
+    """Starts the open-loop client; what it sends in the first `lead` seconds does not count."""
+    words = [program, f"127.0.0.1:{port}", row.target, str(row.size), str(row.clients), str(rate), str(round(lead * 1000)),
+             str(seconds)]
     return subprocess.Popen(["taskset", "-c", cores] + words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)

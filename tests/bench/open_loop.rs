@@ -1,10 +1,11 @@
 //! A client that does not wait for its answers: requests go out when they are due, not when the last is done.
 //!
-//! `bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE SECONDS` sends RATE requests a second, at random times
+//! `bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS` sends RATE requests a second, at random times
 //! (exponential gaps, always the same ones), over CONNECTIONS kept-alive connections, and prints one line of
 //! JSON. A latency counts from the moment at which the request was due, so a request that had to wait for a free
 //! connection, or for this program, is late by that too: what a slow server does to those behind shows, which a
-//! closed loop (wrk) hides by sending less. Every answer must be a 200 with BYTES times `x` and no more.
+//! closed loop (wrk) hides by sending less. What was due in the first LEAD milliseconds is not counted: then all
+//! connections are new. `most_late` is by how much this program itself was late at most. Every answer must be a 200 with BYTES times `x` and no more.
 
 // A program that measures has no clock handed in.
 #![allow(clippy::disallowed_methods)]
@@ -109,13 +110,14 @@ impl Gaps {
 
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let usage = || io::Error::other("usage: bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE SECONDS");
-    let [address, target, bytes, connections, rate, seconds] = &words[..] else { return Err(usage()) };
+    let usage = || io::Error::other("usage: bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS");
+    let [address, target, bytes, connections, rate, lead, seconds] = &words[..] else { return Err(usage()) };
     let address: SocketAddr = address.parse().map_err(|_| usage())?;
     let number = |word: &String| word.parse::<usize>().map_err(|_| usage());
     let (want, connections) = (number(bytes)?, number(connections)?.max(1));
     let rate = number(rate)?.max(1);
-    let span = Duration::from_secs(number(seconds)? as u64);
+    let lead = Duration::from_millis(number(lead)? as u64);
+    let span = lead + Duration::from_secs(number(seconds)? as u64);
     let request = format!("GET {target} HTTP/1.1\r\nHost: bench.test\r\n\r\n");
 
     let mut poll = Poll::new()?;
@@ -130,24 +132,29 @@ fn main() -> io::Result<()> {
         poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
         conns.push(Conn { stream, due: None, head: Vec::new(), body: None });
     }
-    let mut free: Vec<usize> = (0..connections).collect();
+    // The one that has rested longest is next, so that all take part.
+    let mut free: VecDeque<usize> = (0..connections).collect();
     let mut waiting: VecDeque<Duration> = VecDeque::new();
     let mut gaps = Gaps { state: 0x9e37_79b9_7f4a_7c15, mean: 1.0 / rate as f64 };
-    let mut latencies: Vec<u32> = Vec::with_capacity(rate * span.as_secs() as usize * 11 / 10);
+    let mut latencies: Vec<u32> = Vec::with_capacity(rate * (span.as_secs() as usize + 1) * 11 / 10);
     let mut events = Events::with_capacity(1024);
     let mut input = vec![0; 64 * 1024];
     let start = Instant::now();
     let mut next = gaps.next();
     let mut most_waiting = 0;
+    let mut most_late = Duration::ZERO;
     loop {
         let now = start.elapsed();
         while next <= now && next < span {
             waiting.push_back(next);
+            if next >= lead {
+                most_late = most_late.max(now - next);
+            }
             next += gaps.next();
         }
         most_waiting = most_waiting.max(waiting.len());
         while let Some(due) = waiting.front().copied()
-            && let Some(place) = free.pop()
+            && let Some(place) = free.pop_front()
         {
             waiting.pop_front();
             // A request is smaller than an empty send buffer.
@@ -185,20 +192,24 @@ fn main() -> io::Result<()> {
                 && let Some(due) = conns[place].due.take()
             {
                 let late = start.elapsed().saturating_sub(due).as_micros();
-                latencies.push(u32::try_from(late).unwrap_or(u32::MAX));
-                free.push(place);
+                if due >= lead {
+                    latencies.push(u32::try_from(late).unwrap_or(u32::MAX));
+                }
+                free.push_back(place);
             }
         }
     }
     latencies.sort_unstable();
     let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(0);
     println!(
-        "{{\"requests\": {}, \"seconds\": {:.3}, \"p50\": {}, \"p99\": {}, \"p999\": {}, \"most_waiting\": {most_waiting}}}",
+        "{{\"requests\": {}, \"seconds\": {:.3}, \"p50\": {}, \"p99\": {}, \"p999\": {}, \"most_waiting\": {most_waiting}, \
+         \"most_late\": {}}}",
         latencies.len(),
-        start.elapsed().as_secs_f64(),
+        start.elapsed().saturating_sub(lead).as_secs_f64(),
         at(0.5),
         at(0.99),
-        at(0.999)
+        at(0.999),
+        most_late.as_micros()
     );
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The server behind every contestant of `scripts/bench`: one thread, as little work as the answer allows.
 //!
-//! `bench-origin` listens on a free port of loopback, prints its address, and ends when its standard input does.
+//! `bench-origin` listens on a free port of loopback, prints its address, and ends when its standard input does; for
+//! whatever is written to that it prints how many requests it has answered, and how many connections it has taken.
 //! A request for `/BYTES` is answered with so many `x`, one for `/BYTES/MS` only after so many milliseconds; a
 //! body (with Content-Length) is read to its end first, and `Connection: close` is obeyed. It is no model of a
 //! server: whatever it does not expect ends the connection, which the client then reports.
@@ -76,8 +77,8 @@ enum Next {
 }
 
 impl Conn {
-    /// Moves on as far as it goes; an error is the end of it.
-    fn drive(&mut self, input: &mut [u8], fill: &[u8]) -> io::Result<Next> {
+    /// Moves on as far as it goes, counting the answers that it begins; an error is the end of it.
+    fn drive(&mut self, input: &mut [u8], fill: &[u8], answered: &mut u64) -> io::Result<Next> {
         loop {
             if self.sent < self.answer.len() + self.length {
                 let head = self.answer.get(self.sent..).unwrap_or_default();
@@ -104,6 +105,7 @@ impl Conn {
                     return Ok(Next::Time(delay));
                 }
                 self.begin_answer();
+                *answered += 1;
             } else if count < input.len() {
                 return Ok(Next::Event);
             }
@@ -152,6 +154,7 @@ fn main() -> io::Result<()> {
     let mut conns: Vec<Option<Conn>> = Vec::new();
     let mut vacant: Vec<usize> = Vec::new();
     let mut ages = 0;
+    let mut answered = 0_u64;
     let mut due: BTreeSet<(Instant, usize, u64)> = BTreeSet::new();
     loop {
         let wait = due.first().map(|(at, ..)| at.saturating_duration_since(Instant::now()));
@@ -163,7 +166,12 @@ fn main() -> io::Result<()> {
         let mut ready: Vec<usize> = Vec::with_capacity(64);
         for event in &events {
             match event.token() {
-                STDIN => return Ok(()),
+                STDIN => {
+                    if io::stdin().read(&mut input)? == 0 {
+                        return Ok(());
+                    }
+                    println!("{answered} {ages}");
+                }
                 LISTENER => {
                     while let Ok((mut stream, _)) = listener.accept() {
                         let _ = stream.set_nodelay(true);
@@ -195,12 +203,13 @@ fn main() -> io::Result<()> {
             due.remove(&(at, place, age));
             if let Some(conn) = conns[place].as_mut().filter(|conn| conn.age == age) {
                 conn.begin_answer();
+                answered += 1;
                 ready.push(place);
             }
         }
         for place in ready {
             let Some(conn) = conns[place].as_mut() else { continue };
-            match conn.drive(&mut input, &fill) {
+            match conn.drive(&mut input, &fill, &mut answered) {
                 Ok(Next::Event) => {}
                 Ok(Next::Time(delay)) => {
                     due.insert((Instant::now() + delay, place, conn.age));

@@ -1,6 +1,7 @@
 """Results as text and as a picture. Decides nothing and measures nothing."""
 import configparser
 import os
+import statistics
 import textwrap
 from html import escape
 
@@ -12,7 +13,7 @@ WIDTH = 118
 
 # Figures with a column of their own: name, title, form.
 COLUMNS = (("cpu", "CPU us/req", "{:.2f}"), ("rps", "requests/s", "{:.0f}"), ("p50", "p50 us", "{:.0f}"),
-           ("p99", "p99 us", "{:.0f}"), ("switches", "switches/req", "{:.4f}"))
+           ("p99", "p99 us", "{:.0f}"), ("switches", "switches/req", "{:.4f}"), ("pss_kib", "PSS KiB", "{:.0f}"))
 # Figures that are taken once, and their names.
 ONCE = (("bytes_per_idle", "bytes per idle connection"), ("cpu_at_rest", "of a core at rest"),
         ("offered_rps", "requests/s offered"), ("start_ms", "ms from start to the first answer"),
@@ -60,25 +61,49 @@ def noted(row, budget, notes):
     return textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
+def rounds_ratios(result, who, whom, figure):
+    """The rounds' ratios of one contestant's figure to another's."""
+    ours, theirs = (result["contestants"].get(name, {}).get("rounds") or [] for name in (who, whom))
+    return [one[figure] / two[figure] for one, two in zip(ours, theirs) if two[figure]]
+
+
+def standing(budget, result):
+    """A budget's value, and the least and the most of the rounds; nothing where it was not measured."""
+    if hasattr(budget, "whom"):
+        values = rounds_ratios(result, budget.who, budget.whom, budget.figure)
+    else:
+        us = result["contestants"].get(budget.who, {})
+        values = [one[budget.figure] for one in us.get("rounds") or [] if budget.figure in one]
+        if not values and budget.figure in us.get("once", {}):
+            values = [us["once"][budget.figure]]
+    return (statistics.median(values), min(values), max(values)) if values else None
+
+
 def judged(row, result, notes):
     """A line for each budget of a row: what it is, and how it stands; with its note if it is above its goal."""
     lines = []
     for budget in row.budgets:
-        us, name = result["contestants"].get(budget.who, {}), budget_name(budget)
-        if not hasattr(budget, "whom"):
-            value = us.get("once", {}).get(budget.figure)
-        else:
-            them = result["contestants"].get(budget.whom, {})
-            ours, theirs = (told.get("rounds") or [] for told in (us, them))
-            ratios = sorted(one[budget.figure] / two[budget.figure] for one, two in zip(ours, theirs)
-                            if two[budget.figure])
-            middle = len(ratios) // 2
-            value = (ratios[middle] + ratios[-1 - middle]) / 2 if ratios else None
-        if value is not None:
-            lines.append(f"budget: {name}: {verdict(value, budget)}")
+        found = standing(budget, result)
+        if found:
+            value, least, most = found
+            span = f"; rounds {least:.3g} to {most:.3g}" if least < most else ""
+            lines.append(f"budget: {budget_name(budget)}: {verdict(value, budget)}{span}")
             if value > budget.goal:
                 lines += noted(row, budget, notes)
     return lines
+
+
+def misses(row, result):
+    """The budgets of a row that are above their gates."""
+    found = [(budget, standing(budget, result)) for budget in row.budgets]
+    return [budget_name(budget) for budget, stands in found if stands and stands[0] > budget.gate]
+
+
+def paired(row, result):
+    """A line for each pair of a row's contestants."""
+    found = [(who, whom, rounds_ratios(result, who, whom, "cpu")) for who, whom in row.pairs]
+    return [f"cpu of {who} / {whom}: {statistics.median(ratios):.3f}; rounds {min(ratios):.3f} to {max(ratios):.3f}"
+            for who, whom, ratios in found if ratios]
 
 
 def title(row, result):
@@ -104,11 +129,10 @@ def table(row, result):
         spread = told["ratio"].get("cpu")
         cells = [name]
         for figure, _, form in COLUMNS:
-            cells += [form.format(told["median"][figure]), shown_ratio(told, figure)]
+            value = told["median"].get(figure)
+            cells += ["-" if value is None else form.format(value), shown_ratio(told, figure)]
             if figure == "cpu":
                 cells.append(f"{spread[1]:.3f}-{spread[2]:.3f}" if spread else "-")
-        pss = told["once"].get("pss_kib")
-        cells += [f"{pss:.0f}" if pss else "-", shown_ratio(told, "pss_kib")]
         lines.append(cells)
     if len(lines) == 1:
         return []
@@ -137,8 +161,55 @@ def text(results, rows, notes=None):
                 said.append(f"{told['once']['pss_kib']:.0f} KiB of memory (PSS) at start")
             if said:
                 lines.append(f"{name}: {', '.join(said)}")
-        lines += judged(row, result, notes)
+        lines += paired(row, result) + judged(row, result, notes)
     return "\n".join(lines)
+
+
+# Where the table stands in a file.
+MARKS = ("<!-- scripts/bench --readme -->", "<!-- end of scripts/bench --readme -->")
+
+
+def markdown(results, rows):
+    """The table of the README: CPU per request as a ratio to nginx as it comes, row by row, and what has no ratio to it."""
+    told = lambda row, name: results["rows"].get(row, {}).get("contestants", {}).get(name, {})
+
+    def best(row, *names):
+        """The least ratio of a contestant's settings."""
+        ratios = [told(row, name)["ratio"]["cpu"][0] for name in names if "cpu" in told(row, name).get("ratio", {})]
+        return f"{min(ratios):.2f}" if ratios else "-"
+
+    lines = ["| work | ostler | HAProxy | httpd | nginx with large buffers |", "|---|---|---|---|---|"]
+    for row in rows:
+        if row.name in results["rows"] and row.reference == "nginx" and row.kind != "open" and not row.pairs:
+            lines.append(f"| {row.what} | {best(row.name, 'ostler')} | {best(row.name, 'haproxy', 'haproxy-splice')} | "
+                         f"{best(row.name, 'httpd')} | {best(row.name, 'nginx-streams', 'nginx-large')} |")
+    drivers = [f"`{name}` costs {best(name, f'ostler-{name}')}" for name in ("worker", "prefork") if best(name, f"ostler-{name}") != "-"]
+    said = [f"Against httpd's own drivers {' and '.join(drivers)}."] if drivers else []
+    blind = rounds_ratios(results["rows"].get("status", {"contestants": {}}), "ostler", "ostler-blind", "cpu")
+    if blind:
+        said.append(f"`ExtendedStatus On` costs {statistics.median(blind):.2f} of off.")
+    late = told("open", "ostler").get("ratio", {}).get("p99")
+    if late:
+        said.append(f"At equal load, half of what the slowest can do, p99 is {late[0]:.2f} of nginx's (rounds {late[1]:.2f} to "
+                    f"{late[2]:.2f}).")
+    idle, start = told("idle-5000", "ostler").get("once", {}), told("start", "ostler").get("once", {})
+    if idle:
+        said.append(f"An idle kept-alive connection takes {idle['bytes_per_idle']:.0f} bytes.")
+    if start:
+        said.append(f"A start of two children of 25 threads takes {start['pss_kib'] / 1024:.1f} MiB and {start['start_ms']:.0f} ms to "
+                    f"the first response, a reload {start['reload_ms']:.0f} ms (medians).")
+    facts = results["machine"]
+    said.append(f"{results['rounds']} interleaved rounds of {results['seconds']} s and more on {facts['cores']} cores ({facts['cpu']}, "
+                f"Linux {facts['kernel']}), {facts['nginx'].removeprefix('nginx version: ')}.")
+    return "\n".join(lines + [""] + textwrap.wrap(" ".join(said), 128, break_on_hyphens=False))
+
+
+def put_table(text, results, rows):
+    """A text with the table between its marks."""
+    begin, end = (text.find(mark) for mark in MARKS)
+    if not 0 <= begin < end:
+        raise SystemExit(f"no lines {MARKS[0]} and {MARKS[1]} for the table to stand between")
+    return text[:begin + len(MARKS[0])] + "\n" + markdown(results, rows) + "\n" + text[end:]
 
 
 COLOURS = {"ostler": "#2166ac", "nginx": "#4d9221", "haproxy": "#b2abd2", "httpd": "#d6604d", "relay": "#999999"}

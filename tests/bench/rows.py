@@ -50,8 +50,10 @@ class Row:
     idle: int = 0
     both_cores: bool = False
     budgets: tuple = ()
-    # Of `open`: this share of what the slowest of `rated` can do.
+    # Of `open`: this share of what the slowest can do.
     load: float = 0.5
+    # Pairs of contestants whose ratio is told beside those to the reference.
+    pairs: tuple = ()
 
     @property
     def target(self):
@@ -60,6 +62,17 @@ class Row:
     @property
     def method(self):
         return "POST" if self.body else "GET"
+
+    @property
+    def lead(self):
+        """Seconds from the start of the clients until they have all come and work evenly."""
+        return self.delay * 1.5 / 1000 if self.delay >= 1000 else 0.3 if self.clients < 1000 else 0.6
+
+    def seconds(self, seconds):
+        """How long a round is, if the others are so long: where little happens in a second, or a tail is looked at, more."""
+        if self.delay >= 1000 or self.kind == "open":
+            return max(seconds, 5)
+        return max(seconds, 3) if max(self.size, self.body) >= 10 * MIB else seconds
 
     @property
     def reference(self):
@@ -71,8 +84,10 @@ def ours(gate, goal):
     return (Budget("ostler", "nginx", gate, goal),)
 
 
-# nginx's own buffers decide its rows of large bodies: its default, one that streams, and one with much room.
-LARGE = ("nginx", "ostler", "haproxy", "httpd", "relay", "nginx-streams", "nginx-large")
+# Buffers decide rows of large bodies: nginx by default, one that streams, one with much room; HAProxy by default, and one
+# that lets the kernel move bodies.
+UPLOADS = ("nginx", "ostler", "haproxy", "httpd", "relay", "nginx-streams", "haproxy-splice")
+LARGE = UPLOADS + ("nginx-large",)
 
 ROWS = (
     Row("1k-8", "1 KiB, 8 kept-alive clients", clients=8),
@@ -85,8 +100,8 @@ ROWS = (
     Row("10m", "10 MiB, 8 clients", LARGE, clients=8, size=10 * MIB, budgets=ours(0.55, 0.45)),
     Row("close", "1 KiB, a connection per request", close=True, budgets=ours(0.95, 0.88)),
     Row("post-1k", "POST of 1 KiB", body=KIB),
-    Row("post-100k", "POST of 100 KiB", body=100 * KIB),
-    Row("post-10m", "POST of 10 MiB, 8 clients", clients=8, body=10 * MIB),
+    Row("post-100k", "POST of 100 KiB", UPLOADS, body=100 * KIB),
+    Row("post-10m", "POST of 10 MiB, 8 clients", UPLOADS, clients=8, body=10 * MIB),
     Row("slow-10ms", "backend takes 10 ms, 1000 clients", clients=1000, delay=10),
     Row("slow-1s", "backend takes 1 s, 1000 clients", clients=1000, delay=1000),
     Row("idle-5000", "64 clients beside 5,000 idle connections", ("nginx", "ostler", "haproxy", "httpd"), kind="idle",
@@ -96,7 +111,8 @@ ROWS = (
     Row("idle-15000", "64 clients beside 15,000 idle connections, 2 children", ("nginx", "ostler"), kind="idle",
         idle=15000, children=2, budgets=(Absolute("ostler", "bytes_per_idle", 500, 400),)),
     Row("log", "1 KiB, common log on", ("nginx", "ostler", "httpd"), log=True, budgets=ours(0.90, 0.82)),
-    Row("status", "1 KiB, ExtendedStatus on (as everywhere here) and off", ("nginx", "ostler", "ostler-blind")),
+    Row("status", "1 KiB, ExtendedStatus on (as everywhere here) and off", ("nginx", "ostler", "ostler-blind"),
+        pairs=(("ostler", "ostler-blind"),)),
     Row("children-2", "1 KiB, 2 children on one core", PROXIES, children=2),
     Row("children-16", "1 KiB, 16 children on one core", PROXIES, children=16),
     Row("event", "event against httpd's", ("httpd", "ostler")),
@@ -106,7 +122,8 @@ ROWS = (
         budgets=(Budget("ostler-prefork", "httpd-prefork", 0.40, 0.33),)),
     Row("cores-2", "1 KiB, 2 children, nothing pinned", PROXIES, children=2, both_cores=True,
         budgets=ours(0.90, 0.80)),
-    Row("open", "1 KiB, the same load for all, open loop: half of what the slowest can do", ("nginx", "ostler", "haproxy"),
+    Row("open", "1 KiB, the same load for all, open loop: half of what the slowest can do",
+        ("nginx", "ostler", "haproxy", "relay"),
         kind="open", budgets=(Budget("ostler", "nginx", 1.0, 0.8, "p99"),)),
     Row("start", "start with 2 children of 25 threads, first response, reload", ("ostler",), kind="start",
         children=2, budgets=(Absolute("ostler", "pss_kib", 6 * KIB, 4 * KIB), Absolute("ostler", "start_ms", 50, 20),

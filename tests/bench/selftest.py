@@ -86,7 +86,8 @@ class Misbehaviour(unittest.TestCase):
         stage = self.stage(Row("test", "", ("right", "wrong letters")), "right", "wrong letters")
         # What a client without eyes for the body says of the load itself.
         heard = {"requests": 100, "seconds": 1.0, "p50": 1, "p99": 2, "bytes": 0, "errors": {}}
-        stage.wrk = lambda server, seconds, look=None: dict(heard)
+        stage.wrk = lambda server, seconds: dict(heard)
+        stage.load = lambda server, seconds, rate: figures(1.0)
         quietly(stage.play, 2, 1)
         self.assertEqual(stage.living(), ["right"])
         self.assertEqual(len(stage.rounds["right"]), 2)
@@ -99,7 +100,7 @@ class Misbehaviour(unittest.TestCase):
 
     def test_answers_that_go_wrong_during_a_round_make_it_void(self):
         stage = self.stage(Row("test", "", ("right once",)), "right once")
-        stage.wrk = lambda server, seconds: {"requests": 100, "seconds": 1.0, "p50": 1, "p99": 2}
+        stage.load = lambda server, seconds, rate: figures(1.0)
         quietly(stage.guarded, "right once", stage.round, 1, 0)
         self.assertEqual((stage.living(), stage.rounds["right once"]), ([], []))
 
@@ -138,6 +139,26 @@ class Misbehaviour(unittest.TestCase):
         ):
             with self.subTest(heard=heard):
                 self.assertEqual(meters.faults(row, heard, 1100), fault)
+
+    def test_a_round_is_what_happens_between_two_looks_at_the_middle_of_a_load(self):
+        answers = iter([(1000, 64), (1500, 64), (2000, 64), (3000, 200)])
+        origin = SimpleNamespace(counts=lambda: next(answers))
+        row = Row("test", "", kind="open")
+        server = SimpleNamespace(pid=os.getpid(), length=1, keeps_backends=True)
+        client = lambda: subprocess.Popen([sys.executable, "-c", 'print(\'{"requests": 9, "p50": 1, "p99": 2}\')'],
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        seen = meters.loaded(row, server, origin, client(), 0, 0.01)
+        self.assertEqual((seen["requests"], seen["dials"], seen["p99"]), (500, 0.0, 2))
+        self.assertTrue(0 < seen["rps"] < 50_000)
+        # A connection to the backend for every seventh request: that is no pool.
+        with self.assertRaises(ValueError) as fault:
+            meters.loaded(row, server, origin, client(), 0, 0.01)
+        self.assertIn("136 connections to the backend for 1000 requests", str(fault.exception))
+
+    def test_a_living_process_and_its_dead_children_are_in_the_account(self):
+        before = meters.cpu(os.getpid())
+        subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
+        self.assertGreater(meters.cpu(os.getpid()) - before, 0.15)
 
     def test_a_client_that_fails_or_tells_nothing_is_a_fault(self):
         for text in ("import sys; sys.exit('broken')", "print('no figures')"):
@@ -181,6 +202,34 @@ class Sums(unittest.TestCase):
         self.assertEqual(result["contestants"]["ostler"]["ratio"], {})
         self.assertEqual(report.title(row, result), "test: ; no ratios: nginx failed")
 
+    def test_a_pair_is_told_by_the_median_of_its_rounds(self):
+        row = Row("test", "", pairs=(("on", "off"),))
+        result = {"contestants": {"on": told([figures(cpu) for cpu in (1.0, 4.0, 3.0)]),
+                                  "off": told([figures(cpu) for cpu in (1.0, 2.0, 2.0)])}}
+        self.assertEqual(report.paired(row, result), ["cpu of on / off: 1.500; rounds 1.000 to 2.000"])
+        self.assertEqual(report.paired(row, {"contestants": {}}), [])
+
+    def test_the_table_stands_between_its_marks_and_nowhere_else(self):
+        with open(os.path.join(HERE, "results.json")) as f:
+            results = json.load(f)
+        begin, end = report.MARKS
+        put = report.put_table(f"before\n{begin}\nold\n{end}\nafter\n", results, ROWS)
+        self.assertTrue(put.startswith(f"before\n{begin}\n| work | ostler |"))
+        self.assertTrue(put.endswith(f"\n{end}\nafter\n"))
+        self.assertNotIn("old", put)
+        self.assertEqual(report.put_table(put, results, ROWS), put)
+        ratio = results["rows"]["1k-64"]["contestants"]["ostler"]["ratio"]["cpu"][0]
+        self.assertIn(f"| 1 KiB, 64 kept-alive clients | {ratio:.2f} |", put)
+        with self.assertRaises(SystemExit):
+            report.put_table("no marks", results, ROWS)
+
+    def test_the_readme_has_the_table_of_the_committed_results(self):
+        with open(os.path.join(HERE, "results.json")) as f:
+            results = json.load(f)
+        with open(os.path.join(HERE, "..", "..", "README.md")) as f:
+            readme = f.read()
+        self.assertEqual(report.put_table(readme, results, ROWS), readme)
+
     def test_the_title_names_a_reference_only_if_there_is_one(self):
         row = Row("test", "it", ("nginx", "ostler"))
         for names, want in ((("nginx", "ostler"), "test: it; ratios to nginx"),
@@ -194,16 +243,17 @@ class Sums(unittest.TestCase):
         budget = Budget("ostler", "nginx", gate=0.9, goal=0.8)
         row = Row("test", "", budgets=(budget,))
         for ours, want in (
-            ((0.8, 0.8, 5.0), ["budget: cpu of ostler / nginx: 0.8, at its goal (0.8)"]),
-            ((0.85, 0.1, 0.9), ["budget: cpu of ostler / nginx: 0.85, within its gate (0.9; goal 0.8)",
+            ((0.8, 0.8, 5.0), ["budget: cpu of ostler / nginx: 0.8, at its goal (0.8); rounds 0.8 to 5"]),
+            ((0.85, 0.1, 0.9), ["budget: cpu of ostler / nginx: 0.85, within its gate (0.9; goal 0.8); rounds 0.1 to 0.9",
                                 "  profile: p; tried: t; next: n"]),
-            ((0.7, 0.8, 1.2, 1.4), ["budget: cpu of ostler / nginx: 1, ABOVE its gate (0.9; goal 0.8)",
+            ((0.7, 0.8, 1.2, 1.4), ["budget: cpu of ostler / nginx: 1, ABOVE its gate (0.9; goal 0.8); rounds 0.7 to 1.4",
                                     "  profile: p; tried: t; next: n"]),
         ):
             result = {"contestants": {"ostler": told([figures(cpu) for cpu in ours]),
                                       "nginx": told([figures(1.0) for _ in ours])}}
             notes = {"test: cpu of ostler / nginx": {"profile": "p", "tried": "t", "next": "n"}}
             self.assertEqual(report.judged(row, result, notes), want)
+            self.assertEqual(report.misses(row, result), ["cpu of ostler / nginx"] if "ABOVE" in want[0] else [])
         # Without one of the two there is nothing to judge.
         self.assertEqual(report.judged(row, {"contestants": {"ostler": told([figures(1.0)])}}, {}), [])
 

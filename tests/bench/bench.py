@@ -144,6 +144,7 @@ class Stage:
         if row.kind == "idle":
             for name in self.living():
                 self.guarded(name, self.hold)
+            time.sleep(curves.REST)
             for name in self.living():
                 self.guarded(name, self.rest, REST)
         rate = 0

@@ -68,17 +68,19 @@ fn write_extended(page: &mut String, snapshot: &Snapshot, tally: &Tally) -> std:
     writeln!(page, "Total Accesses: {}", totals.requests)?;
     writeln!(page, "Total kBytes: {}", totals.bytes_out / 1024)?;
     writeln!(page, "Total Duration: {}", totals.duration / 1000)?;
-    let usage = snapshot.usage.unwrap_or_default();
-    let times = [usage.living.user, usage.living.system, usage.ended.user, usage.ended.system];
-    for (key, value) in
-        ["CPUUser", "CPUSystem", "CPUChildrenUser", "CPUChildrenSystem"].into_iter().zip(times)
-    {
-        writeln!(page, "{key}: {}", general(value))?;
-    }
-    let cpu: f64 = times.iter().sum();
     let uptime = tally.uptime_seconds();
-    if cpu > 0.0 && uptime > 0 {
-        writeln!(page, "CPULoad: {}", general(100.0 * cpu / uptime as f64))?;
+    // As httpd where it can't ask for times: a zero would be a counter that steps back.
+    if let Some(usage) = &snapshot.usage {
+        let times = [usage.living.user, usage.living.system, usage.ended.user, usage.ended.system];
+        for (key, value) in
+            ["CPUUser", "CPUSystem", "CPUChildrenUser", "CPUChildrenSystem"].into_iter().zip(times)
+        {
+            writeln!(page, "{key}: {}", general(value))?;
+        }
+        let cpu: f64 = times.iter().sum();
+        if cpu > 0.0 && uptime > 0 {
+            writeln!(page, "CPULoad: {}", general(100.0 * cpu / uptime as f64))?;
+        }
     }
     writeln!(page, "Uptime: {uptime}")?;
     let rates = &tally.rates;
@@ -218,6 +220,14 @@ Scoreboard: W___G...
             ]
         );
         assert!(page.contains("ServerUptime:\n") && page.contains("Load1: -1.00\n"));
+    }
+
+    #[test]
+    fn processor_times_that_nobody_knows_are_no_zeros() {
+        let (mut snapshot, now) = example();
+        snapshot.usage = None;
+        let page = page(&snapshot, &now);
+        assert!(page.contains("\nTotal Duration: 6\nUptime: 10\n") && !page.contains("CPU"), "{page}");
     }
 
     #[test]

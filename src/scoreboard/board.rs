@@ -14,7 +14,7 @@ use crate::scoreboard::layout::{
 };
 use crate::scoreboard::row::ChildBlock;
 use crate::scoreboard::slot::Slot;
-use crate::scoreboard::snapshot::{Snapshot, SnapshotError, Worker};
+use crate::scoreboard::snapshot::{Reader, Snapshot, SnapshotError, Worker};
 use crate::scoreboard::state::Stage;
 use crate::scoreboard::sums::{add, drain, drain_all, drain_backend};
 use crate::scoreboard::words::{store_bytes, write_under};
@@ -194,14 +194,14 @@ impl fmt::Debug for Board {
     }
 }
 
-/// An open scoreboard to take snapshots of, for the server's own processes. Cheap to clone.
+/// An open scoreboard to take snapshots of, for processes that the master has forked. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct BoardReader(Arc<File>);
 
 impl BoardReader {
     /// The board as it is now. Costs a few system calls per child and no lock.
     pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
-        Snapshot::of_file(&self.0)
+        Snapshot::of_file(&self.0, Reader::Child)
     }
 
     /// Worker rows that are free now in the children of `generation` that serve, but for the one in `except`. To go

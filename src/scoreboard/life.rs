@@ -2,8 +2,12 @@
 //!
 //! A pid alone proves nothing: it may have been given again, or be meant in another container. So the file
 //! keeps the boot, the pid namespace and the start time beside it, and `/proc` is asked for all three.
+//!
+//! Nor does it prove anything that `/proc` does not show a process: it may hide those of other users. A server is dead
+//! only where the kernel says so.
 
-use crate::sys::shm;
+use crate::ids::ChildPid;
+use crate::sys::{process, shm};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -21,7 +25,7 @@ pub enum Life {
     Dead,
     /// The machine has been started anew since.
     BeforeReboot,
-    /// Can't be told from here, for example from another container.
+    /// Can't be told from here, for example from another container, or where `/proc` hides other users' processes.
     #[default]
     Unknown,
 }
@@ -75,7 +79,7 @@ pub fn pid_namespace() -> Option<u64> {
 /// When a process began, in clock ticks since boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    stat(pid).filter(|stat| !stat.ended).map(|stat| stat.start_ticks)
+    find(pid).alive().map(|stat| stat.start_ticks)
 }
 
 /// The load averages over 1, 5 and 15 minutes.
@@ -87,11 +91,23 @@ pub fn load() -> Option<[f64; 3]> {
 /// Whether the master lives.
 #[must_use]
 pub fn look(identity: &Identity<'_>) -> Life {
-    judge(identity, boot_id().as_deref(), pid_namespace(), start_ticks(identity.pid))
+    judge(identity, boot_id().as_deref(), pid_namespace(), find(identity.pid))
+}
+
+/// The same for a process that the master has forked. It may be another user by now, to whom `/proc` hides the master;
+/// but its parent has the master's number only as long as that lives.
+#[must_use]
+pub fn look_up(identity: &Identity<'_>) -> Life {
+    match look(identity) {
+        Life::Unknown if process::parent().is_some_and(|parent| number(identity.pid) == Some(parent)) => {
+            Life::Running
+        }
+        life => life,
+    }
 }
 
 /// What the master and its children have used, those that `/proc` knows of and those of `children` that are its own:
-/// their numbers are gossip. `None` if children end faster than they can be counted.
+/// their numbers are gossip. `None` if `/proc` hides one of them, or if children end faster than they can be counted.
 #[must_use]
 pub fn usage(master: u32, children: impl Iterator<Item = u32>) -> Option<Usage> {
     let mut pids: Vec<u32> = children.collect();
@@ -101,12 +117,19 @@ pub fn usage(master: u32, children: impl Iterator<Item = u32>) -> Option<Usage> 
     }
     pids.sort_unstable();
     pids.dedup();
-    let mut before = stat(master).filter(|stat| !stat.ended)?;
+    let mut before = find(master).alive()?;
     for _ in 0..TRIES {
-        // One that has ended and is not reaped yet has its time still with itself.
-        let living: Vec<Stat> =
-            pids.iter().filter_map(|pid| stat(*pid)).filter(|stat| stat.parent == master).collect();
-        let after = stat(master).filter(|stat| !stat.ended)?;
+        let mut living = Vec::with_capacity(pids.len());
+        for pid in &pids {
+            match find(*pid) {
+                // One that has ended and is not reaped yet has its time still with itself.
+                Found::Here(stat) if stat.parent == master => living.push(stat),
+                Found::Here(_) | Found::Gone => {}
+                // A sum without it would be too small, and a counter would step back.
+                Found::Hidden => return None,
+            }
+        }
+        let after = find(master).alive()?;
         // One that was reaped meanwhile would count twice or not at all.
         if after.of_ended() == before.of_ended() {
             return Some(sum(&after, &living));
@@ -128,12 +151,7 @@ fn sum(master: &Stat, living: &[Stat]) -> Usage {
 }
 
 /// The verdict over what the file says and what `/proc` says.
-fn judge(
-    identity: &Identity<'_>,
-    boot_now: Option<&str>,
-    namespace_now: Option<u64>,
-    start_now: Option<u64>,
-) -> Life {
+fn judge(identity: &Identity<'_>, boot_now: Option<&str>, namespace_now: Option<u64>, found: Found) -> Life {
     if identity.stopped {
         return Life::Stopped;
     }
@@ -144,7 +162,31 @@ fn judge(
     if !same_namespace || identity.start_ticks == 0 || identity.pid == 0 {
         return Life::Unknown;
     }
-    if start_now == Some(identity.start_ticks) { Life::Running } else { Life::Dead }
+    match found {
+        Found::Here(stat) if !stat.ended && stat.start_ticks == identity.start_ticks => Life::Running,
+        Found::Here(_) | Found::Gone => Life::Dead,
+        Found::Hidden => Life::Unknown,
+    }
+}
+
+/// What the kernel tells of a process number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Found {
+    /// The process that has it.
+    Here(Stat),
+    /// No process has it.
+    Gone,
+    /// Some process has it, or may have it: it is not shown to us.
+    Hidden,
+}
+
+impl Found {
+    fn alive(self) -> Option<Stat> {
+        match self {
+            Self::Here(stat) => Some(stat).filter(|stat| !stat.ended),
+            Self::Gone | Self::Hidden => None,
+        }
+    }
 }
 
 /// The fields of `/proc/PID/stat` that we use.
@@ -167,11 +209,19 @@ impl Stat {
     }
 }
 
-fn stat(pid: u32) -> Option<Stat> {
-    if pid == 0 {
-        return None;
+/// What a file says is a process number may be none: the kernel gives neither 0 nor any above `i32::MAX`.
+fn number(pid: u32) -> Option<ChildPid> {
+    i32::try_from(pid).ok().and_then(ChildPid::new)
+}
+
+fn find(pid: u32) -> Found {
+    let Some(number) = number(pid) else { return Found::Gone };
+    match fs::read(format!("/proc/{pid}/stat")) {
+        // The name in it is of any bytes.
+        Ok(text) => parse_stat(&String::from_utf8_lossy(&text)).map_or(Found::Hidden, Found::Here),
+        Err(fault) if process::is_gone(number, &fault) => Found::Gone,
+        Err(_) => Found::Hidden,
     }
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The second field is a name in parentheses that may hold blanks and parentheses itself.
@@ -203,19 +253,55 @@ mod tests {
     #[test]
     fn a_server_lives_if_boot_namespace_and_start_agree() {
         let file = Identity { pid: 7, start_ticks: 500, pid_namespace: 9, boot_id: "b", stopped: false };
-        for (identity, boot, namespace, start, want) in [
-            (file, Some("b"), Some(9), Some(500), Life::Running),
-            (file, Some("b"), Some(9), None, Life::Dead),
-            (file, Some("b"), Some(9), Some(501), Life::Dead),
-            (file, Some("c"), Some(9), Some(500), Life::BeforeReboot),
-            (file, None, Some(9), Some(500), Life::Running),
-            (file, Some("b"), Some(8), None, Life::Unknown),
-            (file, Some("b"), None, None, Life::Unknown),
-            (Identity { start_ticks: 0, ..file }, Some("b"), Some(9), Some(500), Life::Unknown),
-            (Identity { stopped: true, ..file }, Some("b"), Some(9), Some(500), Life::Stopped),
+        let born = |start_ticks| {
+            let line = format!("7 (ostler) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} 0 0");
+            parse_stat(&line).expect("a line as the kernel writes it")
+        };
+        let here = Found::Here(born(500));
+        for (identity, boot, namespace, found, want) in [
+            (file, Some("b"), Some(9), here, Life::Running),
+            (file, Some("b"), Some(9), Found::Here(Stat { ended: true, ..born(500) }), Life::Dead),
+            (file, Some("b"), Some(9), Found::Gone, Life::Dead),
+            (file, Some("b"), Some(9), Found::Here(born(501)), Life::Dead),
+            (file, Some("b"), Some(9), Found::Hidden, Life::Unknown),
+            (file, Some("c"), Some(9), here, Life::BeforeReboot),
+            (file, Some("c"), Some(9), Found::Hidden, Life::BeforeReboot),
+            (file, None, Some(9), here, Life::Running),
+            (file, Some("b"), Some(8), Found::Gone, Life::Unknown),
+            (file, Some("b"), None, Found::Gone, Life::Unknown),
+            (Identity { start_ticks: 0, ..file }, Some("b"), Some(9), here, Life::Unknown),
+            (Identity { stopped: true, ..file }, Some("b"), Some(9), here, Life::Stopped),
+            (Identity { stopped: true, ..file }, Some("b"), Some(9), Found::Hidden, Life::Stopped),
         ] {
-            assert_eq!(judge(&identity, boot, namespace, start), want, "{identity:?} {boot:?} {start:?}");
+            assert_eq!(judge(&identity, boot, namespace, found), want, "{identity:?} {boot:?} {found:?}");
         }
+    }
+
+    #[test]
+    fn a_number_without_a_process_is_gone_and_a_file_that_is_not_read_hides_one() {
+        // The first two are no process numbers at all, the last is above what any kernel gives.
+        for pid in [0, u32::MAX, i32::MAX as u32] {
+            assert_eq!(find(pid), Found::Gone, "{pid}");
+        }
+        let own = number(std::process::id()).expect("a process has a positive number");
+        let none = number(i32::MAX as u32).expect("it is positive");
+        // ENOENT, ESRCH; EPERM as hidepid=1 says, EACCES, EMFILE.
+        for (code, means_gone) in [(2, true), (3, true), (1, false), (13, false), (24, false)] {
+            let fault = std::io::Error::from_raw_os_error(code);
+            assert!(!process::is_gone(own, &fault), "a process that lives is not gone: {fault}");
+            assert_eq!(process::is_gone(none, &fault), means_gone, "{fault}");
+        }
+    }
+
+    #[test]
+    fn whom_a_process_was_forked_by_lives() {
+        let pid = process::parent().expect("the test has a parent here").as_raw().unsigned_abs();
+        let unknown = Identity { pid, start_ticks: 0, pid_namespace: 0, boot_id: "", stopped: false };
+        assert_eq!((look(&unknown), look_up(&unknown)), (Life::Unknown, Life::Running));
+        let other = Identity { pid: std::process::id(), ..unknown };
+        assert_eq!(look_up(&other), Life::Unknown);
+        assert_eq!(look_up(&Identity { stopped: true, ..unknown }), Life::Stopped);
+        assert_eq!(look_up(&Identity { pid: 0, ..unknown }), Life::Unknown);
     }
 
     #[test]

@@ -83,6 +83,15 @@ impl std::error::Error for SnapshotError {
     }
 }
 
+/// Who reads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reader {
+    /// A process that the master has forked.
+    Child,
+    /// Anybody else, by the file's name.
+    Stranger,
+}
+
 /// A scoreboard at one point in time.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -90,7 +99,7 @@ pub struct Snapshot {
     pub server: Server,
     /// Whether that server runs.
     pub life: Life,
-    /// Processor time of a live server, where `/proc` tells.
+    /// Processor time of a live server, where `/proc` tells of all its processes.
     pub usage: Option<Usage>,
     /// The machine's load averages over 1, 5 and 15 minutes, where `/proc` tells.
     pub load: Option<[f64; 3]>,
@@ -377,7 +386,7 @@ impl Snapshot {
         loop {
             tries += 1;
             let file = Self::open(path)?;
-            let snapshot = Self::of_file(&file)?;
+            let snapshot = Self::of_file(&file, Reader::Stranger)?;
             // A board that lost its name meanwhile may tell of more than its heir knows yet.
             let (read, named) = (file.metadata(), std::fs::metadata(path));
             let is_it = read.is_ok_and(|read| {
@@ -404,16 +413,20 @@ impl Snapshot {
     }
 
     /// Reads an open file, and looks whether its server runs.
-    pub(super) fn of_file(file: &File) -> Result<Self, SnapshotError> {
+    pub(super) fn of_file(file: &File, reader: Reader) -> Result<Self, SnapshotError> {
         let (mut snapshot, (start_ticks, pid_namespace)) = take(file)?;
         let server = &snapshot.server;
-        snapshot.life = life::look(&Identity {
+        let master = Identity {
             pid: server.master_pid,
             start_ticks,
             pid_namespace,
             boot_id: &server.boot_id,
             stopped: server.stopped_wall.is_some(),
-        });
+        };
+        snapshot.life = match reader {
+            Reader::Child => life::look_up(&master),
+            Reader::Stranger => life::look(&master),
+        };
         snapshot.load = life::load();
         if snapshot.life == Life::Running {
             let children = snapshot.children.iter().filter(|child| child.is_alive()).map(|child| child.pid);

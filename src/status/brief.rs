@@ -11,7 +11,7 @@ use crate::status::text::life;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Verdict {
-    /// It serves. Also if that cannot be told from here, as from another container.
+    /// It serves. Also if that cannot be told from here, as from another container or where `/proc` hides it.
     Serving = 0,
     /// It does not run, or is stopping: nobody takes connections.
     Stopped = 1,

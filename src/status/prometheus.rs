@@ -145,7 +145,7 @@ fn server(page: &mut Exposition, snapshot: &Snapshot) {
     page.family("ostler_server_info", Gauge, "The server by its name and its process model; always 1.")
         .sample("", &[("server_name", &server.server_name), ("mpm", &server.mpm)], 1);
     let up = matches!(snapshot.life, Life::Running | Life::Unknown);
-    let help = "Whether the master runs; 1 also where that can't be seen, as from another container.";
+    let help = "Whether the master runs; 1 also where that can't be seen, as from another container or past hidepid.";
     page.one("ostler_up", Gauge, help, u8::from(up));
     let help = "When the server started, in seconds since 1970.";
     page.one("ostler_start_time_seconds", Gauge, help, seconds(server.started_wall));

@@ -280,6 +280,21 @@ pub fn is_alive(pid: ChildPid) -> bool {
     !matches!(nix::sys::signal::kill(Pid::from_raw(pid.as_raw()), None), Err(Errno::ESRCH))
 }
 
+/// Whether `fault`, of reading below `/proc/PID`, means that there is no such process. ENOENT alone does not: where
+/// `/proc` is mounted with hidepid, as by a service manager's ProtectProc, it is said of every process of another user,
+/// and kill(2) still knows them. Any other error tells of the reader and not of the process.
+#[must_use]
+pub fn is_gone(pid: ChildPid, fault: &io::Error) -> bool {
+    let is_absent = matches!(fault.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH));
+    is_absent && !is_alive(pid)
+}
+
+/// Who has forked this process, as long as that one lives; `None` if it is in another pid namespace.
+#[must_use]
+pub fn parent() -> Option<ChildPid> {
+    ChildPid::new(nix::unistd::getppid().as_raw())
+}
+
 /// The kernel's number of the calling thread.
 #[must_use]
 pub fn gettid() -> u32 {

@@ -2,14 +2,16 @@
 //! nobody.
 
 use crate::reload::{free_port, rewrite};
+use crate::support::daemon::run;
 use crate::support::{
     Backend, Client, Daemon, Failure, Home, Load, Mpm, Response, holds_for, ostler, processes, wait_until,
 };
 use nix::sys::signal::Signal;
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -419,6 +421,77 @@ fn it_becomes_who_the_children_are_and_its_socket_is_their_groups() {
     let (next, _) = announced_after(&daemon, 1);
     assert_eq!(processes::figure(next, "Uid"), Some(65533));
     assert_eq!(ask(address, "/").status, 200);
+}
+
+/// A program as it runs where /proc shows nobody the processes of other users.
+///
+/// A mount of its own in a namespace of its own. Not a remount: that would change every mount of the same instance, the
+/// machine's among them; and a kernel to which all mounts are one instance (before 5.8) does not know the word.
+fn where_proc_hides(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    command.args([r#"mount -t proc -o hidepid=invisible proc /proc && exec "$0" "$@""#, program]);
+    command
+}
+
+#[test]
+fn a_master_that_proc_hides_is_not_taken_for_dead() {
+    if !crate::support::is_root() {
+        eprintln!("skipped, only root can become others and mount a /proc that hides it from them");
+        return;
+    }
+    let trial = where_proc_hides("true").output();
+    if !trial.as_ref().is_ok_and(|trial| trial.status.success()) {
+        eprintln!("skipped, no /proc can be had here that hides processes: {trial:?}");
+        return;
+    }
+    let home = Home::new();
+    // For a reader of no rights.
+    let program = home.path("ostler");
+    fs::copy(env!("CARGO_BIN_EXE_ostler"), &program).expect("there is room for a copy");
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("root may");
+    open(&home.path(""));
+    let text = "MPM event\nUser #65533\nGroup #65532\nStatusListen 0\nProxyPass / http://127.0.0.1:9/\n\
+                <Location /own>\nProxyPass !\nSetHandler server-status\nRequire local\n</Location>";
+    let mut daemon = Daemon::by(where_proc_hides(env!("CARGO_BIN_EXE_ostler")), home, text);
+    open(&daemon.home().path("scoreboard"));
+    let (_, address) = groom(&daemon);
+    let figures = ask(address, "/?prometheus").text();
+    assert!(
+        figures.contains("\nostler_up 1\n") && !figures.contains("ostler_cpu_seconds_total"),
+        "{figures}"
+    );
+    let lines = ask(address, "/?auto").text();
+    assert!(lines.contains("\nTotal Accesses: ") && !lines.contains("CPU"), "{lines}");
+    // Who was forked by the master knows more than that it can't be seen.
+    for page in [ask(address, "/").text(), daemon.get("/own").text()] {
+        assert!(page.contains("running for ") && !page.contains("not running"), "{page}");
+    }
+
+    // A stranger can say neither that it runs nor that it does not. The open file keeps the namespace beyond its end.
+    let master = daemon.master();
+    let namespace = File::open(format!("/proc/{master}/ns/mnt")).expect("root may");
+    let place = format!("--mount=/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+    let config = daemon.home().config();
+    let tell = |arguments: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command.args([&place, "--setuid", "65531", "--setgid", "65531"]);
+        command.arg(&program).args(arguments).arg("-f").arg(&config);
+        run(command)
+    };
+    for arguments in [&["status"][..], &["-k", "status"]] {
+        let run = tell(arguments);
+        let says = format!("master {master} can't be seen from here; last sign of life ");
+        assert!(run.code == Some(0) && run.stdout.contains(&says), "{run:?}");
+        assert!(!run.stdout.contains("not running"), "{run:?}");
+    }
+
+    // That it is gone, anybody is told.
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_for_end();
+    let run = tell(&["status"]);
+    let says = format!("master {master} is gone without a word");
+    assert!(run.code == Some(1) && run.stdout.contains(&says), "{run:?}");
 }
 
 #[test]

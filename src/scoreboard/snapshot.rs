@@ -9,14 +9,16 @@ use crate::scoreboard::histogram::Histogram;
 use crate::scoreboard::layout::LAYOUT_VERSION;
 use crate::scoreboard::life::{self, Identity};
 pub use crate::scoreboard::life::{Life, Usage};
-use crate::scoreboard::read::{TRIES, take};
+use crate::scoreboard::read::{Source, TRIES, take};
 use crate::scoreboard::state::{Stage, WorkerState};
+use crate::sys::poll::{self, Wish};
 use nix::fcntl::OFlag;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a file could not be read as a scoreboard.
 #[derive(Debug)]
@@ -83,12 +85,17 @@ impl std::error::Error for SnapshotError {
     }
 }
 
+/// How often, and how far apart, one who may wait looks anew for sums of one moment: some 50 ms in all, and the master
+/// needs far less for a child. More would keep whoever asks of a file whose writer died in another container.
+const PAUSES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Who reads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reader {
-    /// A process that the master has forked.
+    /// A process that the master has forked. It has others to serve, and never waits.
     Child,
-    /// Anybody else, by the file's name.
+    /// Anybody else, by the file's name: may wait a moment for sums that are of one.
     Stranger,
 }
 
@@ -109,7 +116,8 @@ pub struct Snapshot {
     pub backends: Vec<Backend>,
     /// Sums over all children, those that are gone included.
     pub totals: Totals,
-    /// Whether the sums are of one moment. False if the master died while it was adding a child up.
+    /// Whether the sums are of one moment. False if the master was adding children up all the while, or died while it
+    /// was.
     pub settled: bool,
 }
 
@@ -414,7 +422,38 @@ impl Snapshot {
 
     /// Reads an open file, and looks whether its server runs.
     pub(super) fn of_file(file: &File, reader: Reader) -> Result<Self, SnapshotError> {
-        let (mut snapshot, (start_ticks, pid_namespace)) = take(file)?;
+        // Nothing is waited for but the time, which may end early.
+        let pause = || drop(poll::wait::<Wish<'_>>(&[], Some(PAUSE), &mut []));
+        let mut snapshot = Self::settle(file, reader, pause)?;
+        snapshot.load = life::load();
+        if snapshot.life == Life::Running {
+            let children = snapshot.children.iter().filter(|child| child.is_alive()).map(|child| child.pid);
+            snapshot.usage = life::usage(snapshot.server.master_pid, children);
+        }
+        Ok(snapshot)
+    }
+
+    /// Looks until the sums are of one moment, as far as it makes sense to and the reader has the time.
+    pub(super) fn settle(
+        source: &dyn Source,
+        reader: Reader,
+        mut pause: impl FnMut(),
+    ) -> Result<Self, SnapshotError> {
+        let mut pauses = 0;
+        loop {
+            let snapshot = Self::look(source, reader)?;
+            let may_settle = matches!(snapshot.life, Life::Running | Life::Unknown);
+            if snapshot.settled || !may_settle || reader == Reader::Child || pauses == PAUSES {
+                return Ok(snapshot);
+            }
+            pauses += 1;
+            pause();
+        }
+    }
+
+    /// Reads all, and looks whether the server runs.
+    fn look(source: &dyn Source, reader: Reader) -> Result<Self, SnapshotError> {
+        let (mut snapshot, (start_ticks, pid_namespace)) = take(source)?;
         let server = &snapshot.server;
         let master = Identity {
             pid: server.master_pid,
@@ -427,11 +466,6 @@ impl Snapshot {
             Reader::Child => life::look_up(&master),
             Reader::Stranger => life::look(&master),
         };
-        snapshot.load = life::load();
-        if snapshot.life == Life::Running {
-            let children = snapshot.children.iter().filter(|child| child.is_alive()).map(|child| child.pid);
-            snapshot.usage = life::usage(snapshot.server.master_pid, children);
-        }
         Ok(snapshot)
     }
 

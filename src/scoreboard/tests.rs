@@ -4,13 +4,16 @@ use crate::clock::Moment;
 use crate::ids::{BackendId, ChildPid, Generation, SlotIndex, WorkerIndex};
 use crate::scoreboard::board::{Birth, Board, BoardError, Ending, Facts, Loan, ReloadOutcome, Shape};
 use crate::scoreboard::file::previous;
-use crate::scoreboard::layout::{BlockPlaces, Header, MAX_BACKEND_ROWS, Places, WorkerRow};
+use crate::scoreboard::layout::{BlockPlaces, Header, MAX_BACKEND_ROWS, Places, Totals, WorkerRow};
+use crate::scoreboard::read::Source;
 use crate::scoreboard::row::{ChildBlock, RequestFacts, Siblings};
-use crate::scoreboard::snapshot::{Cut, Life, MAX_COUNT, Shown, Snapshot, SnapshotError};
+use crate::scoreboard::snapshot::{Cut, Life, MAX_COUNT, Reader, Shown, Snapshot, SnapshotError};
 use crate::scoreboard::state::{Stage, WorkerState};
 use crate::sys::shm;
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::fs;
+use std::io;
 use std::mem::offset_of;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -260,6 +263,59 @@ fn a_tunnel_is_a_request_without_a_duration() {
     let snapshot = board.reader().snapshot().expect("a snapshot");
     assert_eq!((snapshot.totals.duration, snapshot.totals.requests), (60, 3));
     assert_eq!(snapshot.children[0].workers[0].last, 10);
+}
+
+/// A board whose master goes on adding up: the sequence of the totals moves at each of so many readings.
+struct Moving {
+    bytes: Vec<u8>,
+    sequence: u64,
+    readings: Cell<u32>,
+}
+
+impl Source for Moving {
+    fn length(&self) -> io::Result<u64> {
+        self.bytes.as_slice().length()
+    }
+
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.bytes.as_slice().fill(buffer, offset)?;
+        if offset == self.sequence && buffer.len() == 4 {
+            let left = self.readings.get();
+            buffer.copy_from_slice(&left.wrapping_mul(2).to_ne_bytes());
+            self.readings.set(left.saturating_sub(1));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn who_may_wait_waits_for_a_master_that_may_live() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("board");
+    let own = Birth { pid: std::process::id(), ..BIRTH };
+    let board = Board::create(Some(&path), &Shape::new(1, 1, 0), &own, &facts()).expect("a board");
+    let header = board.header_of_tests();
+    let sequence = header.totals.load(Relaxed) + offset_of!(Totals, sequence) as u64;
+    let (ticks, namespace) = (header.master_start_ticks.load(Relaxed), header.pid_namespace.load(Relaxed));
+    // A look reads it 16 times before it gives up.
+    for (life, reader, readings, settled, pauses) in [
+        (Life::Running, Reader::Stranger, 0, true, 0),
+        (Life::Running, Reader::Stranger, 14, true, 0),
+        (Life::Running, Reader::Stranger, 40, true, 2),
+        (Life::Running, Reader::Stranger, u32::MAX, false, 10),
+        (Life::Unknown, Reader::Stranger, 40, true, 2),
+        (Life::Dead, Reader::Stranger, 40, false, 0),
+        (Life::Running, Reader::Child, 40, false, 0),
+    ] {
+        header.master_start_ticks.store(ticks + u64::from(life == Life::Dead), Relaxed);
+        header.pid_namespace.store(namespace + u64::from(life == Life::Unknown), Relaxed);
+        let bytes = fs::read(&path).expect("it is there");
+        let source = Moving { bytes, sequence, readings: Cell::new(readings) };
+        let mut paused = 0;
+        let snapshot = Snapshot::settle(&source, reader, || paused += 1).expect("a snapshot");
+        let case = format!("{life:?} {reader:?} {readings}");
+        assert_eq!((snapshot.life, snapshot.settled, paused), (life, settled, pauses), "{case}");
+    }
 }
 
 #[test]

@@ -64,6 +64,9 @@ fn write(page: &mut String, snapshot: &Snapshot, now: &Now) -> std::fmt::Result 
 }
 
 fn write_extended(page: &mut String, snapshot: &Snapshot, tally: &Tally) -> std::fmt::Result {
+    // Also where they are not of one moment (`settled`), and a child may be missing or counted twice. Without these
+    // lines check_httpd_status warns, and takes all of the next page's for what has come since; Munin asks for them by
+    // name before it watches a server at all.
     let totals = &snapshot.totals;
     writeln!(page, "Total Accesses: {}", totals.requests)?;
     writeln!(page, "Total kBytes: {}", totals.bytes_out / 1024)?;

@@ -93,7 +93,7 @@ fn heading(snapshot: &Snapshot, tally: &Tally, now: &Now) -> Markup {
             }
         }
         @if !snapshot.settled {
-            p class="bad" { "The sums may count a child twice: the master ended while it was adding up." }
+            p class="bad" { "The sums " (text::unsettled(snapshot.life)) "." }
         }
     }
 }

@@ -97,6 +97,23 @@ pub fn life(snapshot: &Snapshot, tally: &Tally, now: &Now) -> String {
     }
 }
 
+/// What is to be said of sums that are not of one moment.
+#[must_use]
+pub fn unsettled(life: Life) -> &'static str {
+    match life {
+        Life::Running => {
+            "may count a child twice or not at all: the master is adding up children that have ended"
+        }
+        Life::Unknown => {
+            "may count a child twice or not at all: the master is adding up children that have ended, or ended itself \
+             while it was"
+        }
+        Life::Stopped | Life::Dead | Life::BeforeReboot => {
+            "may count a child twice: the master ended while it was adding up"
+        }
+    }
+}
+
 fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
     let server = &snapshot.server;
     let totals = &snapshot.totals;
@@ -172,7 +189,7 @@ fn write_sums(text: &mut String, snapshot: &Snapshot, tally: &Tally) -> Result {
         }
     }
     if !snapshot.settled {
-        writeln!(text, "the sums may count a child twice: the master ended while it was adding up")?;
+        writeln!(text, "the sums {}", unsettled(snapshot.life))?;
     }
     Ok(())
 }
@@ -373,6 +390,25 @@ children     1 ready, 0 starting, 1 draining; 3 started, 1 ended, 1 by a fault; 
             let held = r#"    0-0    W      100    1.5 s  2023-11-14 22:13:23  [2001:db8::7]:40000 b.example "POST /second"#;
             assert_eq!(page.contains(held), life != Life::Unknown, "{page}");
             assert!(page.contains("POST /second"), "{page}");
+        }
+    }
+
+    #[test]
+    fn sums_in_motion_are_no_sign_of_death() {
+        let (mut snapshot, now) = example();
+        assert!(!page(&snapshot, &now).contains("the sums"));
+        snapshot.settled = false;
+        for (life, want) in [
+            (Life::Running, "twice or not at all: the master is adding up children that have ended\n"),
+            (
+                Life::Unknown,
+                "twice or not at all: the master is adding up children that have ended, or ended itself while it was\n",
+            ),
+            (Life::Dead, "twice: the master ended while it was adding up\n"),
+        ] {
+            snapshot.life = life;
+            let page = page(&snapshot, &now);
+            assert!(page.contains(&format!("\nthe sums may count a child {want}")), "{page}");
         }
     }
 

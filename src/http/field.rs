@@ -325,6 +325,25 @@ impl<'b, 'h> Fields<'b, 'h> {
     }
 }
 
+/// The values of the fields called `name`, in any case of letters, in a section of field lines that is sound: a head
+/// that we have written (its first line has no field's name before a colon), or what [`super::Piece::Trailers`] gave.
+/// The empty line ends it; what is behind does not matter.
+pub fn values_in<'b, 'n>(section: &'b [u8], name: &'n str) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+    let mut rest = section;
+    let lines = std::iter::from_fn(move || {
+        let end = memchr::memchr(b'\n', rest)?;
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        (!line.is_empty()).then_some(line)
+    });
+    lines.filter_map(move |line| {
+        let (found, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        found.eq_ignore_ascii_case(name.as_bytes()).then(|| trim(value))
+    })
+}
+
 /// How many trailer fields there may be.
 pub const MAX_TRAILERS: usize = 64;
 
@@ -448,6 +467,20 @@ mod tests {
             ("\u{b}5", None),
         ] {
             assert_eq!(number(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_found_in_lines_up_to_the_empty_one() {
+        let section = b"HTTP/1.1 200 A: B\r\nA: 1\r\na:\t2 \r\nAB: 3\r\nb:\r\n\r\nA: 4\r\n";
+        for (name, want) in
+            [("A", &["1", "2"][..]), ("ab", &["3"]), ("B", &[""]), ("C", &[]), ("HTTP/1.1 200 ", &[])]
+        {
+            let values: Vec<_> = values_in(section, name).map(String::from_utf8_lossy).collect();
+            assert_eq!(values, want, "{name}");
+        }
+        for section in [&b""[..], b"\r\n", b"A: 1", b"\r\nA: 1\r\n"] {
+            assert_eq!(values_in(section, "A").count(), 0, "{section:?}");
         }
     }
 

@@ -41,7 +41,7 @@ mod target;
 pub use body::{Body, Piece, TRAILER_LIMITS};
 pub use date::DateStamp;
 pub use error::{Fault, Reason, Side};
-pub use field::{Field, FieldKind, FieldSlots, Fields, MAX_TRAILERS, is_token, members, number};
+pub use field::{Field, FieldKind, FieldSlots, Fields, MAX_TRAILERS, is_token, members, number, values_in};
 pub use framing::{RequestBody, ResponseBody};
 pub use request::{Expectation, FoundRequest, Method, RequestHead, Version};
 pub use response::{Asked, FoundResponse, ResponseHead};

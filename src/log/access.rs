@@ -264,6 +264,7 @@ fn push_ip(line: &mut Vec<u8>, ip: IpAddr) {
 #[derive(Clone, Debug)]
 pub struct AccessLogs {
     logs: Vec<(LogFormat, Sink)>,
+    wants_response: bool,
     errors: slog::Logger,
 }
 
@@ -278,14 +279,14 @@ impl AccessLogs {
     /// The logs of a host, in the order of its `CustomLog` lines; `errors` hears when one cannot be written.
     pub fn new(logs: impl IntoIterator<Item = (LogFormat, Sink)>, errors: slog::Logger) -> Self {
         let mut slot = 0;
-        let logs = logs
+        let logs: Vec<_> = logs
             .into_iter()
             .map(|(mut format, sink)| {
                 slot = format.take_slots(slot);
                 (format, sink)
             })
             .collect();
-        Self { logs, errors }
+        Self { wants_response: logs.iter().any(|(format, _)| format.wants_response()), logs, errors }
     }
 
     /// Whether the host has no access log, so that nothing need be gathered.
@@ -304,9 +305,18 @@ impl AccessLogs {
         self.logs.iter().for_each(|(format, _)| format.capture_request(facts, &field, out));
     }
 
+    /// Whether any of the logs wants a field of the response.
+    #[must_use]
+    pub fn wants_response(&self) -> bool {
+        self.wants_response
+    }
+
     /// See [`LogFormat::capture_response`].
-    pub fn capture_response<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
-        self.logs.iter().for_each(|(format, _)| format.capture_response(&field, out));
+    pub fn capture_response<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
+    where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
+        self.logs.iter().for_each(|(format, _)| format.capture_response(&fields, out));
     }
 
     /// See [`LogFormat::capture_request_trailers`].
@@ -501,7 +511,7 @@ mod tests {
         for _ in 0..2 {
             capture.clear();
             logs.capture_request(&FACTS, field, &mut capture);
-            logs.capture_response(|_| Some(b"y"), &mut capture);
+            logs.capture_response(|_| Some(&b"y"[..]), &mut capture);
             logs.write(&RECORD, &capture);
         }
         let mut bytes = [0; 256];

@@ -42,6 +42,21 @@ impl Capture {
         }
     }
 
+    /// Copies the values of fields of one name, if there are any: several as the one field that they amount to
+    /// (RFC 9110, 5.3).
+    fn put_values<'f>(&mut self, slot: u16, values: impl IntoIterator<Item = &'f [u8]>) {
+        let mut values = values.into_iter();
+        if let Some(first) = values.next() {
+            self.put(slot, |bytes| {
+                escape::push(bytes, first);
+                for value in values {
+                    bytes.extend_from_slice(b", ");
+                    escape::push(bytes, value);
+                }
+            });
+        }
+    }
+
     /// The value of `slot`. `from` is where the last value ended: lines ask mostly in the order of the entries.
     pub(super) fn value(&self, slot: u16, from: &mut usize) -> Option<&[u8]> {
         self.search(slot, from, self.bytes.len()).or_else(|| {
@@ -131,12 +146,20 @@ impl LogFormat {
         }
     }
 
-    /// Copies what this format wants of the final response's head, as it goes to the client. Once per exchange.
-    pub fn capture_response<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
-        self.capture_fields(field, out, |source| match source {
-            Source::ResponseField(name) => Some(name),
-            _ => None,
-        });
+    /// Copies what this format wants of the final response's head, as it goes to the client. `fields` gives the values
+    /// of the fields of a name, any case. Once per exchange.
+    pub fn capture_response<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
+    where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
+        for (slot, source) in self.slots() {
+            let Source::ResponseField(name) = source else { continue };
+            if name.eq_ignore_ascii_case("Content-Type") {
+                out.put_values(slot, fields(name).into_iter().map(without_parameters));
+            } else {
+                out.put_values(slot, fields(name));
+            }
+        }
     }
 
     /// Copies what this format wants of the trailers of a request.
@@ -173,6 +196,12 @@ impl LogFormat {
     }
 }
 
+/// A media type without its parameters, as httpd's `%{Content-Type}o`.
+fn without_parameters(value: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+    value[..end].trim_ascii_end()
+}
+
 /// The value of a cookie in a Cookie field; names in any case, as httpd's `%C`.
 fn cookie<'f>(line: &'f [u8], name: &str) -> Option<&'f [u8]> {
     line.split(|byte| *byte == b';').find_map(|pair| {
@@ -197,6 +226,34 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(cookie(line, "id"), want, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_one_name_are_one_value() {
+        for (values, want) in [
+            (&[][..], None),
+            (&[&b"a"[..]], Some("a")),
+            (&[b""], Some("")),
+            (&[b"a", b"", b"\"b\""], Some("a, , \\\"b\\\"")),
+        ] {
+            let mut capture = Capture::new();
+            capture.put_values(1, values.iter().copied());
+            let value = capture.value(1, &mut 0).map(String::from_utf8_lossy);
+            assert_eq!(value.as_deref(), want, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_type_are_left_out() {
+        for (value, want) in [
+            (&b"text/html"[..], &b"text/html"[..]),
+            (b"text/html;charset=utf-8", b"text/html"),
+            (b"text/html \t; charset=utf-8; x", b"text/html"),
+            (b";", b""),
+            (b"", b""),
+        ] {
+            assert_eq!(without_parameters(value), want);
         }
     }
 

@@ -201,6 +201,11 @@ impl LogFormat {
         !self.sources.is_empty()
     }
 
+    /// Whether it asks for a field of the response.
+    pub(super) fn wants_response(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source, Source::ResponseField(_)))
+    }
+
     /// Gives this format's values slots that begin at `first`; returns the first slot behind them.
     pub(super) fn take_slots(&mut self, first: u16) -> u16 {
         self.first_slot = first;

@@ -170,6 +170,7 @@ impl Conn {
         let cx = child.context(self, &mut scratch.date, now);
         active.exchange.set_host(self.host);
         active.exchange.refuse(refusal, &cx, &mut out);
+        active.capture_answer(&out, child);
         self.active = Some(active);
         let outcome = self.send_client(&[], &out);
         scratch.out = out;
@@ -246,6 +247,7 @@ impl Conn {
         }
         self.again = length > end;
         self.keep_rest(&scratch.input[end..length]);
+        active.capture_answer(&scratch.out, child);
         self.active = Some(active);
         if !scratch.out.is_empty() {
             let out = std::mem::take(&mut scratch.out);

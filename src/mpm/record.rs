@@ -5,7 +5,7 @@ use super::conn::Conn;
 use super::relay::Active;
 use crate::clock::Moment;
 use crate::config::model::Endpoint;
-use crate::http::RequestHead;
+use crate::http::{RequestHead, values_in};
 use crate::ids::{BackendId, HostId, WorkerIndex};
 use crate::log::access::{AccessRecord, Answerer, ConnectionEnd, UpstreamAddress, UpstreamRecord};
 use crate::log::line::Client;
@@ -32,6 +32,14 @@ impl Child {
             host: head.authority,
         };
         logs.capture_request(&facts, |name| head.first(name), capture);
+    }
+
+    /// Copies what the access logs of `host` want of a response's head; what is behind it in `bytes` does not matter.
+    pub(super) fn capture_response(&self, bytes: &[u8], host: HostId, capture: &mut Capture) {
+        let logs = self.access_logs(host);
+        if logs.wants_response() {
+            logs.capture_response(|name| values_in(bytes, name), capture);
+        }
     }
 
     /// Shows a request in its worker row.

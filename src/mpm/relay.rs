@@ -11,6 +11,7 @@ use super::conn::{Conn, Scratch, Step, send_gather};
 use super::splice::Passing;
 use super::table::News;
 use super::upstream::{Link, Marks};
+use crate::buf::Gather;
 use crate::clock::{Moment, Tick};
 use crate::http::{Fault, Reason};
 use crate::ids::HostId;
@@ -103,6 +104,15 @@ impl Active {
     pub fn capture_garbage(&mut self, line: &[u8], child: &Child, host: HostId) {
         let facts = RequestFacts { line, ..RequestFacts::default() };
         child.access_logs(host).capture_request(&facts, |_| None, &mut self.capture);
+    }
+
+    /// What the access log shows of the head of our own answer: the one thing in `out`, if it is final.
+    pub(super) fn capture_answer(&mut self, out: &Gather, child: &Child) {
+        if self.exchange.has_answered()
+            && let Some(bytes) = out.single(&[])
+        {
+            child.capture_response(bytes, self.exchange.host(), &mut self.capture);
+        }
     }
 
     /// Whether bytes of the client can be passed on now.
@@ -429,9 +439,7 @@ impl Conn {
         out.clear();
         let cx = child.context(self, date, now);
         let capture = &mut active.capture;
-        let mut observe = |head: &crate::http::ResponseHead<'_, '_>| {
-            child.access_logs(host).capture_response(|name| head.first(name), capture);
-        };
+        let mut observe = |head: &[u8]| child.capture_response(head, host, capture);
         let outcome = active.exchange.response_bytes(&input[..total], 0, slots, &cx, &mut observe, out);
         if !out.is_empty() {
             out.join(input);
@@ -618,6 +626,7 @@ impl Conn {
         match aftermath {
             Aftermath::Cut => Flow::Dead,
             Aftermath::Answered => {
+                active.capture_answer(&scratch.out, child);
                 if matches!(self.session.phase(), Phase::Place | Phase::Connect) {
                     // It waits for nobody but its client now.
                     self.session.connected(now.tick());

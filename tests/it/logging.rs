@@ -153,3 +153,76 @@ fn lines_of_many_clients_never_mix() {
     assert_eq!(seen.len(), 400);
     assert!(seen.iter().all(|line| line.starts_with('/') && line.ends_with(&"x".repeat(300))));
 }
+
+/// Asks one after the other, each on a connection of its own.
+fn ask_each(daemon: &Daemon, requests: &[&str]) {
+    for (count, request) in requests.iter().enumerate() {
+        daemon.connect().ask(request).expect("an answer");
+        lines(daemon, "access.log", count + 1);
+    }
+}
+
+#[test]
+fn fields_of_responses_are_logged_as_the_client_got_them() {
+    let backend = Backend::with(|exchange| {
+        let location = format!("http://{}/inner/x", exchange.request.field("host").unwrap_or_default());
+        let fields = [
+            ("Content-Type", "text/html ; charset=utf-8"),
+            ("Location", location.as_str()),
+            ("Set-Cookie", "a=1"),
+            ("set-cookie", "b=2; Path=/"),
+            ("X-Many", "one"),
+            ("X-Many", "two"),
+            ("X-Hop", "mine"),
+            ("Connection", "x-hop"),
+        ];
+        exchange.respond(302, &fields, b"")
+    });
+    let format =
+        "%>s|%{Location}o|%{content-type}o|%{Set-Cookie}o|%{X-Many}o|%{X-Hop}o|%{Content-Length}o|%{Absent}o";
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!(
+            "LogFormat \"{format}\" all\nCustomLog access.log all\nCustomLog \"other.log\" \"%{{X-Many}}o\"\n\
+             ProxyPass /outer {0}/inner\nProxyPassReverse /outer {0}/inner",
+            backend.url()
+        ),
+    );
+    ask_each(&daemon, &["GET /outer/x HTTP/1.1\r\nHost: test.example\r\nConnection: close\r\n\r\n"]);
+    let want = "302|http://test.example/outer/x|text/html|a=1, b=2; Path=/|one, two|-|0|-";
+    assert_eq!(lines(&daemon, "access.log", 1), [want]);
+    assert_eq!(lines(&daemon, "other.log", 1), ["one, two"]);
+}
+
+under_each_mpm! {
+    fn fields_of_our_own_answers_are_logged(mpm) {
+        let backend = Backend::start();
+        let text = format!(
+            "CustomLog access.log \"%>s|%{{Content-Type}}o|%{{Allow}}o|%{{Retry-After}}o|%{{Connection}}o|%{{h1}}o\"\n\
+             <Location /status>\nProxyPass !\nSetHandler server-status\n</Location>\n\
+             <Location /closed>\nRequire all denied\n</Location>\n\
+             ProxyPass /there {0}/\nProxyPass /hangup {0}/hangup\nProxyPass /closed {0}/\n",
+            backend.url()
+        );
+        let daemon = Daemon::under(mpm, &text);
+        daemon.tolerate("proxy");
+        ask_each(&daemon, &[
+            "GET /nowhere HTTP/1.1\r\nHost: test\r\n\r\n",
+            "GET /closed HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+            "TRACE /there HTTP/1.1\r\nHost: test\r\n\r\n",
+            "GET /status?auto HTTP/1.1\r\nHost: test\r\n\r\n",
+            "GET /hangup HTTP/1.1\r\nHost: test\r\n\r\n",
+            "NOT HTTP\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+        ]);
+        assert_eq!(lines(&daemon, "access.log", 7), [
+            "404|text/html|-|-|-|-",
+            "403|text/html|-|-|close|-",
+            "405|text/html|GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS|-|-|-",
+            "200|text/plain|-|-|-|-",
+            "502|text/html|-|-|-|-",
+            "400|text/html|-|-|close|-",
+            "400|text/html|-|-|close|-",
+        ]);
+    }
+}

@@ -8,7 +8,7 @@ use crate::proxy::rewrite::{self, Encoding, ResponsePlan, body_piece};
 
 impl Exchange {
     /// Takes bytes of the backend; `at` is where `input` begins in this turn's buffer. Returns how many were
-    /// consumed; what is for the client goes into `out`.
+    /// consumed; what is for the client goes into `out`. `observe` is shown the final head, as the client gets it.
     ///
     /// # Errors
     /// The failure that ends the response; the caller hands it to [`Exchange::fail`].
@@ -18,7 +18,7 @@ impl Exchange {
         at: usize,
         slots: &mut FieldSlots,
         cx: &Context<'_>,
-        observe: &mut dyn FnMut(&ResponseHead<'_, '_>),
+        observe: &mut dyn FnMut(&[u8]),
         out: &mut Gather,
     ) -> Result<usize, Failure> {
         let mut used = 0;
@@ -87,7 +87,7 @@ impl Exchange {
         &mut self,
         head: &ResponseHead<'_, '_>,
         cx: &Context<'_>,
-        observe: &mut dyn FnMut(&ResponseHead<'_, '_>),
+        observe: &mut dyn FnMut(&[u8]),
         out: &mut Gather,
     ) -> Result<(), Failure> {
         let host = cx.config.host(self.host);
@@ -116,7 +116,6 @@ impl Exchange {
             // it; one that redirects or refuses does not, and the client need not send it (RFC 9110, 10.1.1).
             self.expect = if head.status < 300 { Expect::Settled } else { Expect::Declined };
         }
-        observe(head);
         self.record.upstream_status = head.status;
         self.record.status = head.status;
         self.head.clear();
@@ -162,7 +161,11 @@ impl Exchange {
             upgrade: head.upgrade.filter(|_| self.stage == Stage::Tunnel),
             reverse,
         };
-        out.push_with(|owned| rewrite::response_head(head, &mut plan, owned));
+        out.push_with(|owned| {
+            let start = owned.len();
+            rewrite::response_head(head, &mut plan, owned);
+            observe(&owned[start..]);
+        });
         if self.response.is_done() {
             self.end_response(out);
         }

@@ -246,7 +246,7 @@ impl Talk<'_> {
             AT,
             &mut self.slots,
             &cx,
-            &mut |head| observed.push(head.status),
+            &mut |head| observed.push(String::from_utf8_lossy(&head[9..12]).parse().expect("a status")),
             &mut self.out,
         );
         assert!(self.out.len() <= 2 * input.len() + 16 * 1024, "what goes out is in proportion to what came");

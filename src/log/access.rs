@@ -320,13 +320,19 @@ impl AccessLogs {
     }
 
     /// See [`LogFormat::capture_request_trailers`].
-    pub fn capture_request_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
-        self.logs.iter().for_each(|(format, _)| format.capture_request_trailers(&field, out));
+    pub fn capture_request_trailers<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
+    where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
+        self.logs.iter().for_each(|(format, _)| format.capture_request_trailers(&fields, out));
     }
 
     /// See [`LogFormat::capture_response_trailers`].
-    pub fn capture_response_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
-        self.logs.iter().for_each(|(format, _)| format.capture_response_trailers(&field, out));
+    pub fn capture_response_trailers<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
+    where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
+        self.logs.iter().for_each(|(format, _)| format.capture_response_trailers(&fields, out));
     }
 
     /// Writes the line of `record` to each log.

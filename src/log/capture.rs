@@ -162,31 +162,26 @@ impl LogFormat {
         }
     }
 
-    /// Copies what this format wants of the trailers of a request.
-    pub fn capture_request_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
-        self.capture_fields(field, out, |source| match source {
-            Source::RequestTrailer(name) => Some(name),
-            _ => None,
-        });
-    }
-
-    /// Copies what this format wants of the trailers of a response.
-    pub fn capture_response_trailers<'f>(&self, field: impl Fn(&str) -> Option<&'f [u8]>, out: &mut Capture) {
-        self.capture_fields(field, out, |source| match source {
-            Source::ResponseTrailer(name) => Some(name),
-            _ => None,
-        });
-    }
-
-    fn capture_fields<'f>(
-        &self,
-        field: impl Fn(&str) -> Option<&'f [u8]>,
-        out: &mut Capture,
-        wanted: impl Fn(&Source) -> Option<&String>,
-    ) {
+    /// Copies what this format wants of the trailers of a request; `fields` as above.
+    pub fn capture_request_trailers<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
+    where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
         for (slot, source) in self.slots() {
-            if let Some(value) = wanted(source).and_then(|name| field(name)) {
-                out.put(slot, |bytes| escape::push(bytes, value));
+            if let Source::RequestTrailer(name) = source {
+                out.put_values(slot, fields(name));
+            }
+        }
+    }
+
+    /// Copies what this format wants of the trailers of a response; `fields` as above.
+    pub fn capture_response_trailers<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
+    where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
+        for (slot, source) in self.slots() {
+            if let Source::ResponseTrailer(name) = source {
+                out.put_values(slot, fields(name));
             }
         }
     }

@@ -42,6 +42,18 @@ impl Child {
         }
     }
 
+    /// Copies what the access logs of `host` want of a request's trailers.
+    #[cold]
+    pub(super) fn capture_request_trailers(&self, trailers: &[u8], host: HostId, capture: &mut Capture) {
+        self.access_logs(host).capture_request_trailers(|name| values_in(trailers, name), capture);
+    }
+
+    /// Copies what the access logs of `host` want of a response's trailers.
+    #[cold]
+    pub(super) fn capture_response_trailers(&self, trailers: &[u8], host: HostId, capture: &mut Capture) {
+        self.access_logs(host).capture_response_trailers(|name| values_in(trailers, name), capture);
+    }
+
     /// Shows a request in its worker row.
     pub(super) fn show_request(
         &self,

@@ -17,7 +17,7 @@ use crate::http::{Fault, Reason};
 use crate::ids::HostId;
 use crate::log::line::{Client, cause};
 use crate::log::{Capture, RequestFacts};
-use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal};
+use crate::proxy::exchange::{Aftermath, Exchange, Failure, Refusal, Shown};
 use crate::proxy::session::{Expiry, Phase};
 use crate::sys::socket;
 use slog::debug;
@@ -326,7 +326,10 @@ impl Conn {
             }
         }
         if length > 0 {
-            match active.exchange.request_bytes(&scratch.input[..length], 0, &mut scratch.out) {
+            let (host, capture) = (active.exchange.host(), &mut active.capture);
+            let mut observe = |trailers: &[u8]| child.capture_request_trailers(trailers, host, capture);
+            let input = &scratch.input[..length];
+            match active.exchange.request_bytes(input, 0, &mut observe, &mut scratch.out) {
                 Ok(used) => {
                     // What belongs to the next request is counted with it.
                     active.bytes_in -= (length - used) as u64;
@@ -439,7 +442,10 @@ impl Conn {
         out.clear();
         let cx = child.context(self, date, now);
         let capture = &mut active.capture;
-        let mut observe = |head: &[u8]| child.capture_response(head, host, capture);
+        let mut observe = |shown: Shown<'_>| match shown {
+            Shown::Head(head) => child.capture_response(head, host, capture),
+            Shown::Trailers(trailers) => child.capture_response_trailers(trailers, host, capture),
+        };
         let outcome = active.exchange.response_bytes(&input[..total], 0, slots, &cx, &mut observe, out);
         if !out.is_empty() {
             out.join(input);

@@ -18,6 +18,15 @@ use crate::http::{
 use crate::ids::{BackendId, HostId};
 use std::net::SocketAddr;
 
+/// What an exchange shows of a response to whoever logs it.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// The final head, as the client gets it.
+    Head(&'a [u8]),
+    /// The lines behind the body, as they came, whether or not the client gets them.
+    Trailers(&'a [u8]),
+}
+
 /// What an exchange needs to know of the world, each time it is asked.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -456,11 +465,18 @@ impl Exchange {
     }
 
     /// Takes bytes of the client's body (or tunnel); `at` is where `input` begins in this turn's buffer. Returns
-    /// how many were consumed; what is for the backend goes into `out`.
+    /// how many were consumed; what is for the backend goes into `out`. `observe` is shown the lines behind the body, as
+    /// they came.
     ///
     /// # Errors
     /// Why the request is not taken any further; the caller hands it to [`Exchange::refuse`].
-    pub fn request_bytes(&mut self, input: &[u8], at: usize, out: &mut Gather) -> Result<usize, Refusal> {
+    pub fn request_bytes(
+        &mut self,
+        input: &[u8],
+        at: usize,
+        observe: &mut dyn FnMut(&[u8]),
+        out: &mut Gather,
+    ) -> Result<usize, Refusal> {
         if self.stage == Stage::Tunnel {
             out.push_input(at..at + input.len());
             return Ok(input.len());
@@ -485,6 +501,7 @@ impl Exchange {
                 Piece::Trailers(range) => {
                     out.push(chunked::LAST_SIZE_LINE);
                     let section = &input[base + range.start..base + range.end];
+                    observe(section);
                     out.push_with(|owned| rewrite::trailers(section, &self.request_options, owned));
                 }
                 Piece::End => {

@@ -225,4 +225,26 @@ under_each_mpm! {
             "400|text/html|-|-|close|-",
         ]);
     }
+
+    fn trailers_are_logged_whether_or_not_they_are_passed_on(mpm) {
+        let backend = Backend::with(|exchange| {
+            exchange.read_body(|_| {})?;
+            exchange.respond_chunked(b"hello", 5, "Sum: 43\r\nsum: \"44\"\r\n")
+        });
+        let daemon = Daemon::under(
+            mpm,
+            &format!(
+                "CustomLog access.log \"%{{Sum}}^ti|%{{Sum}}^to|%{{None}}^to|%{{Sum}}i\"\nProxyPass / {}/",
+                backend.url()
+            ),
+        );
+        ask_each(&daemon, &[
+            "POST / HTTP/1.1\r\nHost: test\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\nSum: 42\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: test\r\n\r\n",
+        ]);
+        let given = r#"43, \"44\"|-|-"#;
+        assert_eq!(lines(&daemon, "access.log", 3), [format!("42|{given}"), format!("-|{given}"), format!("-|{given}")]);
+    }
 }

@@ -338,7 +338,7 @@ impl Pair {
         }
         let input = placed(&self.client_rest);
         self.out.clear();
-        match self.exchange.request_bytes(&input[AT..], AT, &mut self.out) {
+        match self.exchange.request_bytes(&input[AT..], AT, &mut |_| (), &mut self.out) {
             Ok(used) => {
                 assert!(
                     self.out.len() <= 6 * input.len() + 64,

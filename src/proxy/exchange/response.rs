@@ -1,6 +1,6 @@
 //! The backend's half of an exchange: its response, from its bytes to the client's.
 
-use super::{Context, Exchange, Expect, Failure, Stage, WEBSOCKET};
+use super::{Context, Exchange, Expect, Failure, Shown, Stage, WEBSOCKET};
 use crate::buf::Gather;
 use crate::http::{Asked, Body, FieldSlots, HeadLimits, Piece, ResponseBody, ResponseHead, Version, chunked};
 use crate::proxy::outcome::MAX_INTERIMS;
@@ -8,7 +8,7 @@ use crate::proxy::rewrite::{self, Encoding, ResponsePlan, body_piece};
 
 impl Exchange {
     /// Takes bytes of the backend; `at` is where `input` begins in this turn's buffer. Returns how many were
-    /// consumed; what is for the client goes into `out`. `observe` is shown the final head, as the client gets it.
+    /// consumed; what is for the client goes into `out`. `observe` is shown what may be logged.
     ///
     /// # Errors
     /// The failure that ends the response; the caller hands it to [`Exchange::fail`].
@@ -18,7 +18,7 @@ impl Exchange {
         at: usize,
         slots: &mut FieldSlots,
         cx: &Context<'_>,
-        observe: &mut dyn FnMut(&[u8]),
+        observe: &mut dyn FnMut(Shown<'_>),
         out: &mut Gather,
     ) -> Result<usize, Failure> {
         let mut used = 0;
@@ -55,9 +55,10 @@ impl Exchange {
                             body_piece(input, range, at, self.encoding == Encoding::Chunked, out);
                         }
                         Piece::Trailers(range) => {
+                            let section = &input[base + range.start..base + range.end];
+                            observe(Shown::Trailers(section));
                             if self.encoding == Encoding::Chunked && self.wants_trailers {
                                 out.push(chunked::LAST_SIZE_LINE);
-                                let section = &input[base + range.start..base + range.end];
                                 let options = &self.response_options;
                                 out.push_with(|owned| rewrite::trailers(section, options, owned));
                                 self.stage = Stage::Over;
@@ -87,7 +88,7 @@ impl Exchange {
         &mut self,
         head: &ResponseHead<'_, '_>,
         cx: &Context<'_>,
-        observe: &mut dyn FnMut(&[u8]),
+        observe: &mut dyn FnMut(Shown<'_>),
         out: &mut Gather,
     ) -> Result<(), Failure> {
         let host = cx.config.host(self.host);
@@ -164,7 +165,7 @@ impl Exchange {
         out.push_with(|owned| {
             let start = owned.len();
             rewrite::response_head(head, &mut plan, owned);
-            observe(&owned[start..]);
+            observe(Shown::Head(&owned[start..]));
         });
         if self.response.is_done() {
             self.end_response(out);

@@ -304,6 +304,21 @@ fn interim_responses_reach_who_can_bear_them() {
     assert!(talk.exchange.client_may_be_kept() && !talk.exchange.backend_may_be_kept());
 }
 
+#[test]
+fn trailers_are_shown_as_they_came_also_where_they_end() {
+    let world = World::plain();
+    for request in [TRAILERS, "GET / HTTP/1.1\nHost: h\n\n", "GET / HTTP/1.0\nHost: h\n\n"] {
+        let response = "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nok\n0\nX:  y\nDate: d\n\n";
+        let talk = world.exchange(request, response, false);
+        assert_eq!(shown(&talk.trailers), "X:  y\nDate: d\n\n", "{request}");
+    }
+    let talk = world.exchange(TRAILERS, "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\n\n", false);
+    assert!(talk.trailers.is_empty());
+    let mut talk = world.talk();
+    talk.client(&crlf("PUT / HTTP/1.1\nHost: h\nTransfer-Encoding: chunked\n\n2\nok\n0\nVia: x\n\n"));
+    assert_eq!(shown(&talk.trailers), "Via: x\n\n");
+}
+
 const EXPECTING: &str = "PUT / HTTP/1.1\nHost: h\nContent-Length: 2\nExpect: 100-continue\n\n";
 
 #[test]

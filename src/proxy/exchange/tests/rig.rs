@@ -10,7 +10,7 @@ use crate::http::{
     RequestHead, ResponseBody, ResponseHead,
 };
 use crate::ids::HostId;
-use crate::proxy::exchange::{Aftermath, Arrival, Begun, Context, Desk, Exchange, Failure, Refusal};
+use crate::proxy::exchange::{Aftermath, Arrival, Begun, Context, Desk, Exchange, Failure, Refusal, Shown};
 use crate::proxy::router::Router;
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -80,6 +80,7 @@ impl World {
             to_backend: Vec::new(),
             to_client: Vec::new(),
             observed: Vec::new(),
+            trailers: Vec::new(),
             failure: None,
             refusal: None,
             aftermath: None,
@@ -121,6 +122,8 @@ pub struct Talk<'w> {
     pub to_client: Vec<u8>,
     /// What was shown of heads: the request's host as a number, then statuses.
     pub observed: Vec<u16>,
+    /// The lines behind bodies that were shown.
+    pub trailers: Vec<u8>,
     pub failure: Option<Failure>,
     pub refusal: Option<Refusal>,
     pub aftermath: Option<Aftermath>,
@@ -207,7 +210,9 @@ impl Talk<'_> {
         let mut input = vec![b'?'; AT];
         input.extend_from_slice(&self.client_rest);
         self.out.clear();
-        match self.exchange.request_bytes(&input[AT..], AT, &mut self.out) {
+        let trailers = &mut self.trailers;
+        let mut observe = |lines: &[u8]| trailers.extend_from_slice(lines);
+        match self.exchange.request_bytes(&input[AT..], AT, &mut observe, &mut self.out) {
             Ok(used) => {
                 assert!(
                     self.out.len() <= 2 * input.len() + 64,
@@ -241,12 +246,18 @@ impl Talk<'_> {
         let cx = self.world.context();
         self.out.clear();
         let observed = &mut self.observed;
+        let trailers = &mut self.trailers;
         let outcome = self.exchange.response_bytes(
             &input[AT..],
             AT,
             &mut self.slots,
             &cx,
-            &mut |head| observed.push(String::from_utf8_lossy(&head[9..12]).parse().expect("a status")),
+            &mut |shown| match shown {
+                Shown::Head(head) => {
+                    observed.push(String::from_utf8_lossy(&head[9..12]).parse().expect("a status"));
+                }
+                Shown::Trailers(lines) => trailers.extend_from_slice(lines),
+            },
             &mut self.out,
         );
         assert!(self.out.len() <= 2 * input.len() + 16 * 1024, "what goes out is in proportion to what came");
@@ -305,10 +316,11 @@ impl Talk<'_> {
     pub fn verdict(&self) -> String {
         let exchange = &self.exchange;
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} over={} tunnel={} client={} backend={} linger={}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} over={} tunnel={} client={} backend={} linger={}",
             exchange.record,
             self.begun,
             self.observed,
+            shown(&self.trailers),
             self.failure,
             self.refusal,
             self.aftermath,

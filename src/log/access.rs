@@ -296,13 +296,15 @@ impl AccessLogs {
     }
 
     /// See [`LogFormat::capture_request`].
-    pub fn capture_request<'f>(
-        &self,
+    pub fn capture_request<'s, 'f, I>(
+        &'s self,
         facts: &RequestFacts<'_>,
-        field: impl Fn(&str) -> Option<&'f [u8]>,
+        fields: impl Fn(&'s str) -> I,
         out: &mut Capture,
-    ) {
-        self.logs.iter().for_each(|(format, _)| format.capture_request(facts, &field, out));
+    ) where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
+        self.logs.iter().for_each(|(format, _)| format.capture_request(facts, &fields, out));
     }
 
     /// Whether any of the logs wants a field of the response.

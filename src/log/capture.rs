@@ -101,14 +101,16 @@ pub struct RequestFacts<'a> {
 }
 
 impl LogFormat {
-    /// Copies what this format wants of a request's head. `field` finds a field of the request by name, any
-    /// case. Once per exchange.
-    pub fn capture_request<'f>(
-        &self,
+    /// Copies what this format wants of a request's head. `fields` gives the values of the request's fields of a name,
+    /// any case. Once per exchange.
+    pub fn capture_request<'s, 'f, I>(
+        &'s self,
         facts: &RequestFacts<'_>,
-        field: impl Fn(&str) -> Option<&'f [u8]>,
+        fields: impl Fn(&'s str) -> I,
         out: &mut Capture,
-    ) {
+    ) where
+        I: IntoIterator<Item = &'f [u8]>,
+    {
         for (slot, source) in self.slots() {
             let bytes = match source {
                 Source::RequestLine => facts.line,
@@ -132,12 +134,12 @@ impl LogFormat {
                 Source::Protocol => facts.protocol,
                 Source::Host => facts.host,
                 Source::RequestField(name) => {
-                    if let Some(value) = field(name) {
-                        out.put(slot, |bytes| escape::push(bytes, value));
-                    }
+                    out.put_values(slot, fields(name));
                     continue;
                 }
-                Source::Cookie(name) => field("Cookie").and_then(|line| cookie(line, name)).unwrap_or(b""),
+                Source::Cookie(name) => {
+                    fields("Cookie").into_iter().find_map(|line| cookie(line, name)).unwrap_or(b"")
+                }
                 Source::RequestTrailer(_) | Source::ResponseField(_) | Source::ResponseTrailer(_) => continue,
             };
             if !bytes.is_empty() {
@@ -146,8 +148,8 @@ impl LogFormat {
         }
     }
 
-    /// Copies what this format wants of the final response's head, as it goes to the client. `fields` gives the values
-    /// of the fields of a name, any case. Once per exchange.
+    /// Copies what this format wants of the final response's head, as it goes to the client. `fields` as above.
+    /// Once per exchange.
     pub fn capture_response<'s, 'f, I>(&'s self, fields: impl Fn(&'s str) -> I, out: &mut Capture)
     where
         I: IntoIterator<Item = &'f [u8]>,

@@ -31,7 +31,7 @@ impl Child {
             protocol: head.version.name().as_bytes(),
             host: head.authority,
         };
-        logs.capture_request(&facts, |name| head.first(name), capture);
+        logs.capture_request(&facts, |name| head.fields.all(name), capture);
     }
 
     /// Copies what the access logs of `host` want of a response's head; what is behind it in `bytes` does not matter.

@@ -248,3 +248,21 @@ under_each_mpm! {
         assert_eq!(lines(&daemon, "access.log", 3), [format!("42|{given}"), format!("-|{given}"), format!("-|{given}")]);
     }
 }
+
+#[test]
+fn repeated_fields_of_requests_are_logged_as_one() {
+    let backend = Backend::start();
+    let daemon = Daemon::under(
+        Mpm::Event,
+        &format!(
+            "CustomLog access.log \"%{{X-A}}i|%{{X-B}}i|%{{one}}C|%{{two}}C|%{{none}}C\"\nProxyPass / {}/",
+            backend.url()
+        ),
+    );
+    ask_each(
+        &daemon,
+        &["GET / HTTP/1.1\r\nHost: test\r\nx-a: 1\r\nCookie: one=a; three=c\r\nX-A: 2, 3\r\nX-B: only\r\n\
+            X-a:\r\nCookie: two=b\r\nConnection: close\r\n\r\n"],
+    );
+    assert_eq!(lines(&daemon, "access.log", 1), ["1, 2, 3, |only|a|b|-"]);
+}

@@ -41,7 +41,12 @@ pub fn run(child: &'static Child) -> ChildExit {
     }
     child.open_doors();
     match Crew::start(child, serve) {
-        Some(crew) => steward::run(child, crew),
+        Some(crew) => {
+            let exit = steward::run(child, crew);
+            // In good order its last connection is gone, and all rows are free.
+            child.settle();
+            exit
+        }
         None => ChildExit::SICK,
     }
 }

@@ -155,6 +155,13 @@ impl Child {
         }
     }
 
+    /// Adds what was counted without a row to one that is free.
+    pub(super) fn settle(&self) {
+        if let Some(event) = &self.event {
+            event.rows.settle(|row, bytes_in, bytes_out| self.block.worker(row).passed(bytes_in, bytes_out));
+        }
+    }
+
     /// A connection goes away: it waits for nothing any more.
     pub(super) fn leave_line(&self, conn: &mut Conn) {
         if let Some(event) = &self.event {

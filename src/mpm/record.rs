@@ -70,8 +70,19 @@ impl Child {
         }
     }
 
+    /// Counts what a tunnel has passed on since it was counted last: it may live for days.
+    #[cold]
+    pub(super) fn count_tunnel(&self, conn: &Conn, active: &mut Active) {
+        let (bytes_in, bytes_out) = active.uncounted();
+        match (conn.row, &self.event) {
+            (Some(row), _) => self.block.worker(row).passed(bytes_in, bytes_out),
+            (None, Some(event)) => event.rows.count_loose(bytes_in, bytes_out),
+            (None, None) => {}
+        }
+    }
+
     /// An exchange is over: counts it, shows it, logs it.
-    pub(super) fn record(&self, conn: &Conn, active: &Active, kept: bool, now: Moment) {
+    pub(super) fn record(&self, conn: &Conn, active: &mut Active, kept: bool, now: Moment) {
         let exchange = &active.exchange;
         let record = &exchange.record;
         // A tunnel's life is no response time, and without a row there was no request: its head never came whole.
@@ -90,8 +101,13 @@ impl Child {
         if !self.access_logs(exchange.host()).is_empty() {
             self.write_log(conn, active, kept, now);
         }
-        if let Some(row) = conn.row {
-            self.block.worker(row).finish(now, took, active.bytes_in, active.bytes_out);
+        match conn.row {
+            Some(row) => {
+                let (bytes_in, bytes_out) = active.uncounted();
+                self.block.worker(row).finish(now, took, bytes_in, bytes_out);
+            }
+            // A tunnel under event, or a head that never came whole.
+            None => self.count_tunnel(conn, active),
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Active {
     pub bytes_in: u64,
     /// Bytes of the response, head and framing included.
     pub bytes_out: u64,
+    /// How many of both the scoreboard has been told of already (tunnel).
+    counted: (u64, u64),
     /// When what happened with the backend.
     pub marks: Marks,
     /// The request's head has not been given to the connection yet.
@@ -75,6 +77,7 @@ impl Active {
             started_wall,
             bytes_in,
             bytes_out,
+            counted,
             marks,
             head_due,
             excess,
@@ -91,13 +94,19 @@ impl Active {
         capture.clear();
         *link = None;
         *started = Moment(0);
-        (*started_wall, *bytes_in, *bytes_out) = (0, 0, 0);
+        (*started_wall, *bytes_in, *bytes_out, *counted) = (0, 0, 0, (0, 0));
         *marks = Marks::default();
         *down = Passing::default();
         *up = Passing::default();
         for flag in [head_due, excess, backend_eof, backend_told, client_told] {
             *flag = false;
         }
+    }
+
+    /// Bytes of the request and of the response that the scoreboard has not been told of. Now it is.
+    pub(super) fn uncounted(&mut self) -> (u64, u64) {
+        let (bytes_in, bytes_out) = std::mem::replace(&mut self.counted, (self.bytes_in, self.bytes_out));
+        (self.bytes_in.saturating_sub(bytes_in), self.bytes_out.saturating_sub(bytes_out))
     }
 
     /// What the access log shows of a head that could not be read.
@@ -209,7 +218,10 @@ impl Conn {
             return sent;
         }
         match self.feed_client(active, child, scratch, now, moved) {
-            Flow::Blocked if active.exchange.is_tunnel() => self.half_close(active, sent),
+            Flow::Blocked if active.exchange.is_tunnel() => {
+                child.count_tunnel(self, active);
+                self.half_close(active, sent)
+            }
             // The usual request is its head: then there is nothing to look for again.
             Flow::Blocked if !self.has_more_for_upstream(active) => Flow::Blocked,
             Flow::Blocked => sent,
@@ -468,8 +480,12 @@ impl Conn {
                 if expected && !active.exchange.expects_continue() {
                     self.session.body_begins(now.tick());
                 }
-                if active.exchange.is_tunnel() && !was_tunnel {
-                    self.become_tunnel(active, child, now);
+                if active.exchange.is_tunnel() {
+                    if was_tunnel {
+                        child.count_tunnel(self, active);
+                    } else {
+                        self.become_tunnel(active, child, now);
+                    }
                 }
                 Flow::Moved
             }
@@ -479,14 +495,15 @@ impl Conn {
 
     /// A tunnel holds no worker row under event, and neither idle nor request time-outs hold for it.
     #[cold]
-    fn become_tunnel(&mut self, active: &Active, child: &Child, now: Moment) {
+    fn become_tunnel(&mut self, active: &mut Active, child: &Child, now: Moment) {
         self.session.tunnel(now.tick());
         self.gauge(Gauge::Tunnel, child);
         self.again = !self.rest.is_empty();
         if let Some(row) = self.row
             && !child.rows_are_held_by_connections()
         {
-            child.block.worker(row).finish(now, None, active.bytes_in, active.bytes_out);
+            let (bytes_in, bytes_out) = active.uncounted();
+            child.block.worker(row).finish(now, None, bytes_in, bytes_out);
         }
         child.give_row(self);
     }
@@ -692,7 +709,7 @@ impl Conn {
     /// The exchange is complete: it is logged, gives its row back, and the connection goes on or ends.
     fn finish(&mut self, mut active: Box<Active>, child: &Child, scratch: &mut Scratch, now: Moment) -> Step {
         let keep = active.exchange.client_may_be_kept();
-        child.record(self, &active, keep, now);
+        child.record(self, &mut active, keep, now);
         child.give_row(self);
         let linger = active.exchange.must_linger() || !self.rest.is_empty();
         active.reset();
@@ -725,7 +742,7 @@ impl Conn {
             }
             active.exchange.cut();
         }
-        child.record(self, &active, false, now);
+        child.record(self, &mut active, false, now);
         child.give_row(self);
         active.reset();
         scratch.spare(active);

@@ -5,7 +5,7 @@ use super::table::{Posted, Table};
 use super::tokens::Aged;
 use crate::ids::WorkerIndex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The rows of a child.
@@ -14,6 +14,16 @@ pub struct Rows {
     inner: Mutex<Inner>,
     busy: AtomicU32,
     total: u32,
+    loose: Loose,
+}
+
+/// Bytes of connections that hold no row (tunnels, mostly) and are still to be added to one: only its holder may write
+/// to a row. Tunnels write here often, and nothing that every request looks at is beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Loose {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -43,7 +53,8 @@ impl Rows {
     #[must_use]
     pub fn new(total: u32) -> Self {
         let free = (0..total).rev().map(WorkerIndex).collect();
-        Self { inner: Mutex::new(Inner { free, waiting: VecDeque::new() }), busy: AtomicU32::new(0), total }
+        let inner = Mutex::new(Inner { free, waiting: VecDeque::new() });
+        Self { inner, busy: AtomicU32::new(0), total, loose: Loose::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -103,6 +114,25 @@ impl Rows {
         self.lock().waiting.retain(|(other, _)| *other != who);
     }
 
+    /// Counts bytes from and to the client of a connection that holds no row.
+    pub fn count_loose(&self, bytes_in: u64, bytes_out: u64) {
+        self.loose.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
+        self.loose.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
+    }
+
+    /// Gives what has been counted so to `add`, with a free row, which nobody else takes meanwhile. With none free, or
+    /// nothing counted, it does nothing.
+    pub fn settle(&self, add: impl FnOnce(WorkerIndex, u64, u64)) {
+        let Loose { bytes_in, bytes_out } = &self.loose;
+        if bytes_in.load(Ordering::Relaxed) == 0 && bytes_out.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let inner = self.lock();
+        if let Some(row) = inner.free.last() {
+            add(*row, bytes_in.swap(0, Ordering::Relaxed), bytes_out.swap(0, Ordering::Relaxed));
+        }
+    }
+
     /// Keeps no more room than those need who wait now.
     pub fn give_back(&self) {
         self.lock().waiting.shrink_to_fit();
@@ -142,5 +172,27 @@ mod tests {
         rows.leave_line(whos[2]);
         assert_eq!(rows.give(row, &table, |_| {}), Freed::Free);
         assert_eq!(rows.busy(), 0);
+    }
+
+    #[test]
+    fn what_was_counted_without_a_row_is_given_to_a_free_one_once() {
+        let table: Table<()> = Table::new(8);
+        let rows = Rows::new(2);
+        let who = table.insert(|_| ()).expect("room");
+        let settled = || {
+            let mut added = Vec::new();
+            rows.settle(|row, bytes_in, bytes_out| added.push((row.0, bytes_in, bytes_out)));
+            added
+        };
+        assert_eq!(settled(), []);
+        rows.count_loose(1, 20);
+        rows.count_loose(2, 0);
+        let (held, _) = rows.take(who, true, |_| {}).expect("free");
+        let (other, _) = rows.take(who, true, |_| {}).expect("free");
+        assert_eq!(settled(), [], "each row has its writer");
+        rows.give(other, &table, |_| {});
+        assert_ne!(held, other);
+        assert_eq!(settled(), [(other.0, 3, 20)]);
+        assert_eq!(settled(), []);
     }
 }

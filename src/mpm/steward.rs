@@ -218,6 +218,7 @@ impl Steward {
             child.close_in_time(now.tick());
         }
         child.sweep_if_unwatched(now.tick());
+        child.settle();
         if self.giving.look(child.open.load(Ordering::Relaxed), now.tick()) {
             if let Some(event) = &child.event {
                 event.give_back();

@@ -277,6 +277,12 @@ impl RowWriter<'_> {
         row.ended.store(now.0, Relaxed);
     }
 
+    /// Bytes came from clients and went to clients, of no request that ends now: those of a tunnel.
+    pub fn passed(&self, bytes_in: u64, bytes_out: u64) {
+        bump(&self.row.bytes_in, bytes_in);
+        bump(&self.row.bytes_out, bytes_out);
+    }
+
     /// Nobody holds the row: state `_`.
     pub fn free(&self) {
         self.set_state(WorkerState::Ready);

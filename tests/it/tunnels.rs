@@ -1,6 +1,8 @@
 //! WebSockets with a client and a server that neither know of each other's proxy nor are ours.
 
-use crate::support::{Daemon, Mpm, descriptors, pattern};
+use crate::support::{Daemon, Mpm, descriptors, pattern, wait_until};
+use nix::sys::signal::Signal;
+use ostler::scoreboard::snapshot::Snapshot;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -126,10 +128,59 @@ fn a_thousand_tunnels_hold_no_worker_and_live_through_a_reload() {
     }
     let status = daemon.wait_for_status("no worker held", |status| status.busy == 0);
     assert_eq!(status.idle, 25, "{}", status.text);
-    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.signal(Signal::SIGHUP);
     daemon.wait_for_log("] serving generation 2");
     assert_eq!(daemon.get("/none").status, 404, "there are workers for others");
     for (number, socket) in sockets.iter_mut().enumerate() {
         assert_echoes(socket, Message::text(format!("after {number}")));
+    }
+}
+
+/// Bytes from clients and to clients, as the scoreboard tells them to those who ask nothing of the daemon.
+fn counted(daemon: &Daemon) -> (u64, u64) {
+    let board = daemon.home().path("scoreboard");
+    let totals = Snapshot::read(&board).expect("a daemon's scoreboard can always be read").totals;
+    (totals.bytes_in, totals.bytes_out)
+}
+
+under_each_mpm! {
+    fn what_passes_through_a_tunnel_is_counted_while_it_does(mpm) {
+        const LENGTH: usize = 10 * 1024 * 1024;
+        let text = format!("{}ProxyPass /chat http://{}/", mpm.one_child(), echo_server());
+        let daemon = Daemon::under(mpm, &text);
+        let mut socket = open(&daemon, "/chat");
+        let pass = |socket: &mut WebSocket<TcpStream>| {
+            (0..10).for_each(|number| assert_echoes(socket, Message::binary(pattern(LENGTH / 10, number))));
+        };
+        let wait_for = |rounds: u64| {
+            let least = rounds * LENGTH as u64;
+            let told = wait_until("the tunnel's bytes", || {
+                Some(counted(&daemon)).filter(|(bytes_in, bytes_out)| *bytes_in.min(bytes_out) >= least)
+            });
+            // The heads, and what frames the messages; nothing is told twice.
+            let most = least + 16 * 1024;
+            assert!(told.0 <= most && told.1 <= most, "{told:?} after {rounds} rounds");
+        };
+        pass(&mut socket);
+        wait_for(1);
+        pass(&mut socket);
+        socket.close(None).expect("sent");
+        while socket.read().is_ok() {}
+        wait_for(2);
+    }
+
+    fn a_child_that_ends_with_its_last_tunnel_has_counted_its_bytes(mpm) {
+        const LENGTH: usize = 1024 * 1024;
+        let text = format!("{}ProxyPass /chat http://{}/", mpm.one_child(), echo_server());
+        let daemon = Daemon::under(mpm, &text);
+        let child = daemon.children()[0];
+        let mut socket = open(&daemon, "/chat");
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_log("] serving generation 2");
+        assert_echoes(&mut socket, Message::binary(pattern(LENGTH, 1)));
+        drop(socket);
+        wait_until("the former child to go", || (!daemon.children().contains(&child)).then_some(()));
+        let (bytes_in, bytes_out) = counted(&daemon);
+        assert!(bytes_in.min(bytes_out) >= LENGTH as u64, "{bytes_in} in, {bytes_out} out");
     }
 }

@@ -41,22 +41,23 @@ impl Child {
         false
     }
 
-    /// Tells whoever waited for a place: a connection of an event child, or the thread of a worker child that serves
-    /// the connection, whose number is the thread's.
-    fn tell(&self, waiter: Option<Aged>) {
-        match waiter {
-            None => {}
-            Some(who) if self.event.is_some() => self.post(who, News::LINK),
-            Some(who) => self.bells[who.index as usize].signal(),
-        }
-    }
-
-    /// Puts news to a connection, and the connection into the run queue. For threads that run, not for a leader.
-    pub(super) fn post(&self, who: Aged, news: News) {
-        if let Some(event) = &self.event
-            && event.table.post(who, news) == Posted::Queue
-        {
-            self.lead.push(who.index);
+    /// Tells whoever waited for a place at this backend: a connection of an event child, or the thread of a worker child
+    /// that serves the connection, whose number is the thread's.
+    fn tell(&self, id: BackendId, mut waiter: Option<Aged>) {
+        while let Some(who) = waiter {
+            let Some(event) = &self.event else {
+                self.bells[who.index as usize].signal();
+                return;
+            };
+            waiter = match event.table.post(who, News::LINK) {
+                Posted::Queue => {
+                    self.lead.push(who.index);
+                    return;
+                }
+                Posted::Noted => return,
+                // It has left, so the next in the line has been told already; whatever ended it, nobody waits for it.
+                Posted::Gone => self.place(id).pool().leave(who),
+            };
         }
     }
 
@@ -67,7 +68,7 @@ impl Child {
 
     pub(super) fn link_closed(&self, id: BackendId) {
         let waiter = self.place(id).pool().closed();
-        self.tell(waiter);
+        self.tell(id, waiter);
     }
 
     /// Keeps a connection for the next request.
@@ -80,7 +81,7 @@ impl Child {
             let waiter = pool.release(idle, now.tick());
             (waiter, place.needs_timer())
         };
-        self.tell(waiter);
+        self.tell(id, waiter);
         match &self.event {
             Some(event) if needs_timer => {
                 self.schedule(event, now.tick().after(self.config.backend(id).ttl), Due::Pool(id));
@@ -158,11 +159,8 @@ impl Child {
             return;
         }
         let Some(id) = active.exchange.backend() else { return };
-        let mut pool = self.place(id).pool();
-        let waited = pool.leave(|waiter| *waiter == conn.who);
-        let next = if waited { None } else { pool.next_in_line() };
-        drop(pool);
-        self.tell(next);
+        let next = self.place(id).pool().leave(conn.who);
+        self.tell(id, next);
     }
 
     pub(super) fn backend_works(&self, id: BackendId) {

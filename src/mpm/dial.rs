@@ -44,20 +44,11 @@ impl Conn {
         if active.marks.begun == Moment(0) {
             active.marks.begun = now;
         }
-        // A second try must not meet the same fate: it goes over a fresh connection.
-        let again = active.marks.attempts > 0;
+        let mut pool = place.pool();
+        let mut lease = pool.lease(self.who);
         loop {
-            let mut pool = place.pool();
-            match if again { pool.open_one() } else { pool.lease() } {
+            match lease {
                 Lease::Full => {
-                    if again && let Some(idle) = pool.remove(|_| true) {
-                        drop(pool);
-                        child.close_idle(id, idle);
-                        continue;
-                    }
-                    // Not twice, should it have been told in vain.
-                    pool.leave(|waiter| *waiter == self.who);
-                    pool.wait(self.who);
                     drop(pool);
                     self.session.wait_for_place(now.tick());
                     return Flow::Blocked;
@@ -73,8 +64,10 @@ impl Conn {
                             active.marks.attempts += 1;
                             return self.linked(active, link, id, child, now);
                         }
-                        Err(idle) => child.close_idle(id, idle),
+                        Err(idle) => idle.close(child.links()),
                     }
+                    pool = place.pool();
+                    lease = pool.instead();
                 }
                 Lease::Open => {
                     drop(pool);
@@ -82,6 +75,29 @@ impl Conn {
                 }
             }
         }
+    }
+
+    /// The connection that had served before was closed by the backend: a fresh one takes its place, so that the second
+    /// try neither meets the same fate nor stands in the line again.
+    pub(super) fn dial_anew(
+        &mut self,
+        active: &mut Active,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        let id = active.exchange.backend().expect("a request that is repeated has a backend");
+        let place = child.place(id);
+        if !place.health.may_try(now.tick()) {
+            place.health.turn_away();
+            return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
+        }
+        if let Some(link) = active.link.take() {
+            child.block.backend(id).busy.fetch_sub(1, Relaxed);
+            link.close(child.links());
+        }
+        active.up.pipe = None;
+        self.dial(active, id, 0, child, scratch, now)
     }
 
     /// Opens a connection to the backend's address number `address`; the right to do so has been leased.

@@ -556,8 +556,7 @@ impl Conn {
         if repeat {
             debug!(child.log, "the backend closed a kept-alive connection, request repeated on a fresh one";
                 "module" => "proxy", "client" => %Client(self.peer));
-            self.drop_link(active, child);
-            return self.obtain(active, child, scratch, now);
+            return self.dial_anew(active, child, scratch, now);
         }
         self.backend_failed(active, &Failure::Closed, child, scratch, now)
     }

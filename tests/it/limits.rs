@@ -1,6 +1,8 @@
 //! Our own answers: what a client or an origin must not do, or does not do in time.
 
-use crate::support::{Backend, Daemon, pattern};
+use crate::support::backend::by_path;
+use crate::support::{Backend, Daemon, Mpm, pattern};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 under_each_mpm! {
@@ -172,4 +174,38 @@ fn max_bounds_the_connections_to_an_origin() {
     let clients = crate::support::at_once(12, move |_| crate::support::daemon::get(address, "/delay/100"));
     crate::support::load::all_served(clients);
     assert!(backend.most() <= 3, "{} at once", backend.most());
+}
+
+#[test]
+fn who_waits_for_a_place_at_an_origin_gets_the_next_that_is_free() {
+    for mpm in [Mpm::Event, Mpm::Worker] {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&order);
+        let backend = Backend::with(move |exchange| {
+            seen.lock().expect("no panic").push(exchange.request.target.clone());
+            by_path(exchange)
+        });
+        let daemon =
+            Daemon::under(mpm, &format!("{}ProxyPass /app {} max=1", mpm.one_child(), backend.url()));
+        let request = |target: &str| format!("GET /app/{target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let mut many = daemon.connect();
+        let targets: Vec<String> = (1..=50).map(|number| format!("a{number}")).collect();
+        many.send(targets.iter().fold(request("hold"), |sum, target| sum + &request(target)));
+        backend.wait_for_now(1);
+        let mut one = daemon.connect();
+        one.send(request("b"));
+        // By then it stands in the line.
+        for _ in 0..50 {
+            assert_eq!(daemon.get("/elsewhere").status, 404);
+        }
+        backend.release();
+        assert_eq!(one.answer("GET").expect("an answer").status, 200);
+        for target in &targets {
+            assert_eq!(many.answer("GET").expect(target).status, 200);
+        }
+        assert_eq!(many.answer("GET").expect("an answer").status, 200);
+        let order = order.lock().expect("no panic");
+        assert_eq!(order[..3], ["/hold", "/b", "/a1"], "{mpm:?}");
+        assert_eq!(order.len(), 52);
+    }
 }

@@ -710,7 +710,11 @@ impl Conn {
         let keep = active.exchange.client_may_be_kept();
         child.record(self, &mut active, keep, now);
         child.give_row(self);
-        let linger = active.exchange.must_linger() || !self.rest.is_empty();
+        // Behind a body clients send what is no part of it, and a close with unread bytes is a reset.
+        let linger = !keep
+            && (active.exchange.must_linger()
+                || !self.rest.is_empty()
+                || (active.exchange.had_a_body() && !socket::is_quiet(self.client.as_fd())));
         active.reset();
         scratch.spare(active);
         if keep {

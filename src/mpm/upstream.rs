@@ -274,7 +274,7 @@ impl Idle {
             (Some((links, _)), Some(ticket)) => links.edges(ticket) != self.edges,
             _ => true,
         };
-        if (moved || look) && !matches!(socket::peek(self.fd.as_fd()), Ok(socket::Peek::Quiet)) {
+        if (moved || look) && !socket::is_quiet(self.fd.as_fd()) {
             return Err(self);
         }
         if let (Some((links, who)), Some(ticket)) = (links, self.ticket) {
@@ -327,7 +327,7 @@ impl Link {
     /// Whether nothing of the backend's waits to be read.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        matches!(socket::peek(self.fd.as_fd()), Ok(socket::Peek::Quiet))
+        socket::is_quiet(self.fd.as_fd())
     }
 
     /// Nobody uses it now.

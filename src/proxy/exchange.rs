@@ -430,6 +430,12 @@ impl Exchange {
         !self.request.is_done() || !self.record.parsed || self.wanted_more
     }
 
+    /// Whether bytes of a body have been read.
+    #[must_use]
+    pub fn had_a_body(&self) -> bool {
+        self.body_seen > 0 || self.request_chunked
+    }
+
     /// Whether the backend's connection may serve another request after this one.
     #[must_use]
     pub fn backend_may_be_kept(&self) -> bool {

@@ -293,6 +293,12 @@ pub fn peek(fd: BorrowedFd<'_>) -> io::Result<Peek> {
     }
 }
 
+/// Whether a connection is open and has nothing to read.
+#[must_use]
+pub fn is_quiet(fd: BorrowedFd<'_>) -> bool {
+    matches!(peek(fd), Ok(Peek::Quiet))
+}
+
 /// send(2) of `bytes` without SIGPIPE; returns how many the kernel took.
 ///
 /// # Errors

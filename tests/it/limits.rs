@@ -1,8 +1,9 @@
 //! Our own answers: what a client or an origin must not do, or does not do in time.
 
 use crate::support::backend::by_path;
-use crate::support::{Backend, Daemon, Mpm, pattern};
-use std::sync::{Arc, Mutex};
+use crate::support::{Backend, Client, Daemon, Mpm, pattern};
+use socket2::{Domain, Socket, Type};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 under_each_mpm! {
@@ -37,6 +38,42 @@ under_each_mpm! {
             client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n");
             client.send(pattern(1_000_000, 1));
             assert_eq!(client.answer("POST").expect("the answer survives the close").status, 413);
+        }
+    }
+
+    fn bytes_behind_a_body_do_not_reset_the_answer_away(mpm) {
+        // More than is on its way to a client that has not begun to read: the rest waits in the daemon's kernel when
+        // the connection is closed.
+        const SIZE: usize = 2_000_000;
+        let (tell, told) = mpsc::channel();
+        let backend = Backend::with(move |exchange| {
+            exchange.read_body(|_| {})?;
+            let _ = tell.send(());
+            exchange.hold();
+            exchange.respond(200, &[], &pattern(SIZE, 5))
+        });
+        let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/", backend.url()));
+        for (length, is_apart) in [(5, true), (200_000, false)] {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_recv_buffer_size(16 * 1024).expect("a fresh socket takes options");
+            socket.connect(&daemon.address().into()).expect("the daemon listens");
+            let mut client = Client::over(socket.into());
+            let head = format!("POST /up HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+            let mut request = [head.as_bytes(), &pattern(length, 1)].concat();
+            if is_apart {
+                client.send(&request);
+                told.recv().expect("the origin has the body");
+                // Never part of a request (RFC 9112, 2.2), but some clients send it.
+                client.send("\r\n");
+                backend.release();
+            } else {
+                request.extend(b"\r\n");
+                client.send(&request);
+                told.recv().expect("the origin has the body");
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            let answer = client.answer("POST").unwrap_or_else(|failure| panic!("{length}: {failure:?}"));
+            assert!(answer.body == pattern(SIZE, 5), "{length}: other bytes");
         }
     }
 

@@ -217,7 +217,7 @@ impl Conn {
             return Turn::Over;
         }
         let mut moved = 0;
-        let mut watched = false;
+        let mut tried = false;
         loop {
             let step = match self.session.phase() {
                 Phase::Idle | Phase::Head => self.read_head(child, scratch, now, &mut moved),
@@ -239,10 +239,10 @@ impl Conn {
                     if deadline > now.tick() {
                         return Turn::Wait(deadline);
                     }
-                    if expiry == Expiry::Idle && !watched {
-                        // No connection is closed as idle without a last look for bytes.
-                        watched = true;
-                        self.ready |= News::CLIENT_READ;
+                    let untried = last_look(expiry);
+                    if !tried && untried != News::NONE {
+                        tried = true;
+                        self.ready |= untried;
                         continue;
                     }
                     if self.expire(expiry, child, scratch, now) == Step::Over {
@@ -516,6 +516,21 @@ impl Conn {
         self.abandon(child, scratch, now);
         child.leave_line(self);
         self.gauge(Gauge::None, child);
+    }
+}
+
+/// What is tried once more before a connection is given up, whatever the kernel has said of it: no connection is closed as
+/// idle without a last look for bytes, and a socket is called writable again only when a third of its buffer is free, which
+/// a peer that takes its bytes slowly but steadily may need longer for than a time-out.
+fn last_look(expiry: Expiry) -> News {
+    match expiry {
+        Expiry::Idle => News::CLIENT_READ,
+        Expiry::ClientStalled => News::CLIENT_WRITE,
+        Expiry::UpstreamStalled => News::UPSTREAM_READ | News::UPSTREAM_WRITE,
+        Expiry::Tunnel => News::CLIENT_WRITE | News::UPSTREAM_WRITE,
+        Expiry::Head | Expiry::Body | Expiry::Connect | Expiry::Place | Expiry::Expect | Expiry::Linger => {
+            News::NONE
+        }
     }
 }
 

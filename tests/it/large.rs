@@ -4,6 +4,7 @@ use crate::hot_path::{calls, no_strace};
 use crate::support::backend::by_path;
 use crate::support::{Backend, Client, Daemon, Failure, Hash, Home, Mpm, pattern, processes, wait_until};
 use nix::sys::socket::{MsgFlags, send};
+use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -195,6 +196,26 @@ under_each_mpm! {
         let answer = client.answer("GET");
         assert!(matches!(answer, Err(Failure::Cut(_) | Failure::Reset)), "{:?}", answer.map(|it| it.body.len()));
         both_ways(&mut daemon.connect(), 500_000);
+    }
+
+    fn a_reader_that_is_slow_but_steady_gets_all_of_it(mpm) {
+        // The kernel says that there is room only once a third of a send buffer is free, which takes this reader longer
+        // than Timeout.
+        const SIZE: usize = 6_000_011;
+        let backend = Backend::start();
+        let daemon = one(mpm, &format!("Timeout 2\nProxyTimeout 60\nProxyPass / {}/", backend.url()));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(64 * 1024).expect("a fresh socket takes options");
+        socket.connect(&daemon.address().into()).expect("the daemon listens");
+        let mut stream = TcpStream::from(socket);
+        write!(stream, "GET /bytes/{SIZE} HTTP/1.1\r\nHost: test\r\n\r\n").expect("the daemon reads");
+        // 32 KB and a pause, for more than three times Timeout; then as fast as it comes.
+        let body = read_slowly(&mut stream, SIZE, |place| {
+            if place < 35 * 3 && place % 3 == 0 {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        assert!(body == pattern(SIZE, SIZE as u64), "other bytes");
     }
 
     fn a_backend_that_falls_silent_is_given_up(mpm) {

@@ -266,7 +266,7 @@ impl Conn {
                 silence = backend.timeout.unwrap_or(host.proxy_timeout);
                 connect = backend.connect_timeout.unwrap_or(silence);
             }
-            waits.client_body = active.takes_client_bytes();
+            waits.client_body = active.takes_client_bytes() && !active.exchange.has_answered();
             waits.upstream = active.exchange.wants_response();
             waits.expect = active.exchange.expects_continue();
         }

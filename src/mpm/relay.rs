@@ -311,6 +311,7 @@ impl Conn {
             scratch.out.push(active.exchange.request_head());
         }
         let mut length = 0;
+        let mut counts = true;
         if active.takes_client_bytes() && !self.eof {
             if self.again {
                 self.again = false;
@@ -331,7 +332,10 @@ impl Conn {
                         *moved += count;
                         active.up.read(count);
                         self.session.body_bytes(count);
-                        self.session.client_moved(now.tick());
+                        counts = self.body_counts(active, child, now);
+                        if counts {
+                            self.session.client_moved(now.tick());
+                        }
                     }
                     Err(error) => return self.client_failed(active, &error, child),
                 }
@@ -367,11 +371,22 @@ impl Conn {
             self.ready.0 &= !News::UPSTREAM_WRITE.0;
             scratch.out.copy_from(&scratch.input, sent, &mut link.backlog);
         }
-        self.session.upstream_moved(now.tick());
+        if counts {
+            self.session.upstream_moved(now.tick());
+        }
         if let Some(id) = active.exchange.backend() {
             child.block.backend(id).bytes_out.fetch_add(total as u64, Relaxed);
         }
         Flow::Moved
+    }
+
+    /// Whether bytes of the client put off deadlines. Once the response has begun, those of a body that does not come in
+    /// time (RequestReadTimeout) do not: no 408 can be said any more, and a client that dribbles must not keep a backend
+    /// that has fallen silent from being given up.
+    pub(super) fn body_counts(&self, active: &Active, child: &Child, now: Moment) -> bool {
+        !active.exchange.has_answered()
+            || active.exchange.is_tunnel()
+            || self.session.body_is_in_time(child.config.host(self.host), now.tick())
     }
 
     /// The backend takes no more bytes. It may have answered before it closed, so its side is read to the end.

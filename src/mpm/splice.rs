@@ -265,8 +265,10 @@ impl Conn {
             child.block.backend(id).bytes_out.fetch_add(count as u64, Relaxed);
         }
         self.session.body_bytes(count);
-        self.session.client_moved(now.tick());
-        self.session.upstream_moved(now.tick());
+        if self.body_counts(active, child, now) {
+            self.session.client_moved(now.tick());
+            self.session.upstream_moved(now.tick());
+        }
         Some(match self.drain_request(active, child, now) {
             Ok(()) => Flow::Moved,
             Err(error) => self.upstream_deaf(active, &error, child),
@@ -284,12 +286,18 @@ impl Conn {
         child: &Child,
         now: Moment,
     ) -> io::Result<()> {
+        let counts = self.body_counts(active, child, now);
         let (Some(pipe), Some(link)) = (&mut active.up.pipe, &mut active.link) else { return Ok(()) };
         if !self.ready.has(News::UPSTREAM_WRITE) {
             return Ok(());
         }
         let session = &mut self.session;
-        match drain(pipe, link.fd.as_fd(), || session.upstream_moved(now.tick()))? {
+        let took = || {
+            if counts {
+                session.upstream_moved(now.tick());
+            }
+        };
+        match drain(pipe, link.fd.as_fd(), took)? {
             Drained::Empty => {}
             Drained::Full => self.ready.0 &= !News::UPSTREAM_WRITE.0,
             Drained::Unable(error, bytes) => {

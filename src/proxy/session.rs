@@ -45,7 +45,8 @@ pub enum Phase {
 pub struct Waits {
     /// The client does not take what we have for it.
     pub client_write: bool,
-    /// The client's request body is still coming (and the backend takes it).
+    /// The client's request body is still coming (and the backend takes it), and nothing has been answered: a 408 can
+    /// still be said.
     pub client_body: bool,
     /// The backend does not take what we have for it, or has not answered yet, or its body is still coming.
     pub upstream: bool,
@@ -204,6 +205,12 @@ impl Session {
     /// The client gave bytes of its body.
     pub fn body_bytes(&mut self, count: usize) {
         self.arrived = self.arrived.saturating_add(count as u64);
+    }
+
+    /// Whether what has come of the client's body earns it more time.
+    #[must_use]
+    pub fn body_is_in_time(&self, host: &VirtualHost, now: Tick) -> bool {
+        now < self.reading(&host.read_timeout.body, self.body)
     }
 
     /// The client's body is asked for from now on (after `Expect: 100-continue`).

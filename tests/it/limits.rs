@@ -1,8 +1,9 @@
 //! Our own answers: what a client or an origin must not do, or does not do in time.
 
 use crate::support::backend::by_path;
-use crate::support::{Backend, Client, Daemon, Mpm, pattern};
+use crate::support::{Backend, Client, Daemon, Failure, Mpm, pattern};
 use socket2::{Domain, Socket, Type};
+use std::io::Write;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,48 @@ under_each_mpm! {
             let answer = client.answer("POST").unwrap_or_else(|failure| panic!("{length}: {failure:?}"));
             assert!(answer.body == pattern(SIZE, 5), "{length}: other bytes");
         }
+    }
+
+    fn an_answer_that_has_begun_is_not_cut_for_want_of_the_body(mpm) {
+        // The origin answers at once, for three seconds, and the client, which waits for 100, never sends its body.
+        let backend = Backend::with(|exchange| {
+            exchange.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            for _ in 0..6 {
+                std::thread::sleep(Duration::from_millis(500));
+                exchange.raw(b"5\r\nabcde\r\n")?;
+            }
+            exchange.close();
+            exchange.raw(b"0\r\n\r\n")
+        });
+        let daemon = Daemon::under(mpm, &format!("ProxyPass / {}/\nRequestReadTimeout body=1", backend.url()));
+        let mut client = daemon.connect();
+        client.send("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n");
+        let answer = client.answer("PUT").expect("an answer");
+        assert_eq!((answer.status, answer.body.len()), (200, 30));
+    }
+
+    fn a_body_that_dribbles_does_not_keep_a_silent_origin_from_being_given_up(mpm) {
+        let backend = Backend::with(|exchange| {
+            exchange.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n")?;
+            exchange.read_body_deaf(|_| {})
+        });
+        let text = format!("ProxyTimeout 2\nProxyPass / {}/\nRequestReadTimeout body=1", backend.url());
+        let daemon = Daemon::under(mpm, &text);
+        daemon.tolerate("proxy");
+        let mut client = daemon.connect();
+        client.send("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n");
+        let mut sender = client.stream().try_clone().expect("a descriptor is free");
+        let sending = std::thread::spawn(move || {
+            // For far longer than both time-outs together.
+            (0..300).any(|_| {
+                std::thread::sleep(Duration::from_millis(100));
+                sender.write_all(b"x").is_err()
+            })
+        });
+        let answer = client.answer("PUT");
+        assert!(matches!(answer, Err(Failure::Cut(_) | Failure::Reset)), "{answer:?}");
+        drop(client);
+        assert!(sending.join().expect("no panic"), "it was let dribble on");
     }
 
     fn an_origin_that_refuses_is_a_503_and_one_that_is_silent_a_504(mpm) {

@@ -133,6 +133,22 @@ fn a_client_that_goes_silent_in_its_upload_has_not_earned_hours() {
 }
 
 #[test]
+fn a_body_is_in_time_as_long_as_its_bytes_earn_it() {
+    for (lines, bytes, at, want) in [
+        ("RequestReadTimeout body=10,MinRate=500", 0, 9_999, true),
+        ("RequestReadTimeout body=10,MinRate=500", 0, 10_000, false),
+        ("RequestReadTimeout body=10,MinRate=500", 5_000, 19_999, true),
+        ("RequestReadTimeout body=10,MinRate=500", 5_000, 20_000, false),
+        ("RequestReadTimeout body=0", 0, 1_000_000, true),
+    ] {
+        let mut session = Session::new(Tick(0));
+        session.begin(Tick(0));
+        session.body_bytes(bytes);
+        assert_eq!(session.body_is_in_time(&host(lines), Tick(at)), want, "{lines}, {bytes} by {at}");
+    }
+}
+
+#[test]
 fn who_is_waited_for_decides_in_an_exchange() {
     let host = host("Timeout 50\nRequestReadTimeout header=20 body=10");
     let mut session = Session::new(Tick(0));

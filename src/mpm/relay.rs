@@ -595,7 +595,7 @@ impl Conn {
             self.ready.has(News::UPSTREAM_READ) && active.link.as_ref().is_some_and(|link| !link.is_quiet());
         let keep = active.exchange.backend_may_be_kept() && !active.excess && active.up.pipe.is_none();
         match active.link.take() {
-            Some(link)
+            Some(mut link)
                 if keep
                     && !link.deaf
                     && link.backlog.is_empty()
@@ -603,6 +603,7 @@ impl Conn {
             {
                 let id = active.exchange.backend().expect("a link has a backend");
                 child.block.backend(id).busy.fetch_sub(1, Relaxed);
+                link.doubtful = active.exchange.response_may_be_misframed();
                 child.release(id, link, now);
             }
             link => {

@@ -43,6 +43,8 @@ pub struct Link {
     pub rest: Vec<u8>,
     /// Where it goes: an index of the endpoint's addresses.
     pub address: usize,
+    /// Whether more than its last response may be on the way: a backend may think that it had a body.
+    pub doubtful: bool,
     /// Edges that had been seen when it was last read; more of them in the pool mean that something came.
     edges: u32,
 }
@@ -54,6 +56,7 @@ pub struct Idle {
     ticket: Option<Aged>,
     edges: u32,
     address: usize,
+    doubtful: bool,
 }
 
 /// What the threads of a child share about one backend.
@@ -261,6 +264,7 @@ pub fn connect(
         backlog: Backlog::default(),
         rest: Vec::new(),
         address,
+        doubtful: false,
         edges: 0,
     })
 }
@@ -268,13 +272,14 @@ pub fn connect(
 impl Idle {
     /// Lends it to `who`. `None`, and it is closed, if the backend has closed it or said something unasked.
     ///
-    /// `look` asks the kernel in any case: no poll watches it, or the request could do harm if it were lost.
+    /// `look` asks the kernel in any case: no poll watches it, or the request could do harm if it were lost. So is a doubtful
+    /// one: what follows its last response may be here before the poll has told of it, and is no answer to anybody.
     pub fn lend(self, links: Option<(&Links, Aged)>, look: bool) -> Result<Link, Self> {
         let moved = match (links, self.ticket) {
             (Some((links, _)), Some(ticket)) => links.edges(ticket) != self.edges,
             _ => true,
         };
-        if (moved || look) && !socket::is_quiet(self.fd.as_fd()) {
+        if (moved || look || self.doubtful) && !socket::is_quiet(self.fd.as_fd()) {
             return Err(self);
         }
         if let (Some((links, who)), Some(ticket)) = (links, self.ticket) {
@@ -290,6 +295,7 @@ impl Idle {
             backlog: Backlog::default(),
             rest: Vec::new(),
             address: self.address,
+            doubtful: false,
             edges: self.edges,
         })
     }
@@ -336,7 +342,8 @@ impl Link {
         if let (Some(links), Some(ticket)) = (links, self.ticket) {
             links.assign(ticket, None);
         }
-        Idle { fd: self.fd, ticket: self.ticket, edges: self.edges, address: self.address }
+        let Self { fd, ticket, edges, address, doubtful, .. } = self;
+        Idle { fd, ticket, edges, address, doubtful }
     }
 
     /// Closes it. Its descriptor is ours alone (every descriptor is born CLOEXEC, and children don't fork), so
@@ -390,4 +397,69 @@ pub struct Marks {
     pub address: usize,
     /// When the connect of a fresh connection began.
     pub dialled: Moment,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    const NOBODY: Aged = Aged { index: 7, age: 0 };
+
+    /// A connection that an exchange has used, and the backend's end of it.
+    fn link(links: &Links, doubtful: bool) -> (Link, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a descriptor is free");
+        let link = Link {
+            fd: ours.into(),
+            ticket: Some(links.issue(BackendId(0), NOBODY).expect("there is room")),
+            reused: false,
+            connecting: false,
+            responded: true,
+            deaf: false,
+            backlog: Backlog::default(),
+            rest: Vec::new(),
+            address: 0,
+            doubtful,
+            edges: 0,
+        };
+        (link, theirs)
+    }
+
+    #[test]
+    fn a_connection_is_looked_at_where_bytes_may_have_come_unseen() {
+        let links = Links::new(64);
+        for (why, doubtful, look, edge, junk, is_lent) in [
+            ("nothing has come", false, false, false, false, true),
+            ("a doubtful one with nothing to read", true, false, false, false, true),
+            ("an edge without a byte", false, false, true, false, true),
+            ("an edge", false, false, true, true, false),
+            ("a request that must not be lost", false, true, false, true, false),
+            ("a doubtful one, and no edge has been counted yet", true, false, false, true, false),
+        ] {
+            let (link, mut backend) = link(&links, doubtful);
+            let ticket = link.ticket.expect("it has been given one");
+            let idle = link.rest(Some(&links));
+            assert_eq!(links.owner(ticket), Owner::Pool(BackendId(0)), "{why}");
+            if junk {
+                backend.write_all(b"HTTP/1.1 200 OK").expect("there is room");
+            }
+            if edge {
+                links.edge(ticket);
+            }
+            match idle.lend(Some((&links, NOBODY)), look) {
+                Ok(link) => {
+                    assert!(is_lent, "{why}");
+                    assert!(!link.doubtful, "{why}: its next response decides");
+                    assert_eq!(links.owner(ticket), Owner::Connection(NOBODY), "{why}");
+                    link.close(Some(&links));
+                }
+                Err(idle) => {
+                    assert!(!is_lent, "{why}");
+                    idle.close(Some(&links));
+                }
+            }
+            assert_eq!(links.owner(ticket), Owner::Gone, "{why}");
+        }
+    }
 }

@@ -442,6 +442,13 @@ impl Exchange {
         self.keep_backend && self.stage == Stage::Over && self.request.is_done()
     }
 
+    /// Whether the response had no body by rule, whatever its fields say: a backend that does not know the rule sends one
+    /// (RFC 9110, sections 6.4.1 and 9.3.2).
+    #[must_use]
+    pub fn response_may_be_misframed(&self) -> bool {
+        self.method == Method::Head || matches!(self.record.upstream_status, 204 | 304)
+    }
+
     /// Whether this request may be sent a second time, on a fresh connection, when a connection that had served
     /// before was closed by the backend (RFC 9110, section 9.2.2; RFC 9112, section 9.3.1). Only a request that
     /// has no effect of its own or the same effect twice, whose bytes are all still here, and of whose response

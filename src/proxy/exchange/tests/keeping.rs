@@ -213,6 +213,24 @@ fn a_request_is_repeated_only_if_that_can_do_no_harm() {
 }
 
 #[test]
+fn a_backend_may_send_a_body_where_there_is_none_by_rule() {
+    let world = World::plain();
+    for (method, response, want) in [
+        ("GET", "200 OK\nContent-Length: 0\n\n", false),
+        ("HEAD", "200 OK\nContent-Length: 5\n\n", true),
+        ("HEAD", "404 Not Found\n\n", true),
+        ("GET", "204 No Content\n\n", true),
+        ("GET", "304 Not Modified\nContent-Length: 5\n\n", true),
+        ("GET", "205 Reset Content\nContent-Length: 0\n\n", false),
+    ] {
+        let request = format!("{method} / HTTP/1.1\nHost: h\n\n");
+        let talk = world.exchange(&request, &format!("HTTP/1.1 {response}"), false);
+        assert!(talk.exchange.is_over(), "{method} {response}");
+        assert_eq!(talk.exchange.response_may_be_misframed(), want, "{method} {response}");
+    }
+}
+
+#[test]
 fn precious_is_what_would_be_lost() {
     let world = World::plain();
     for (request, want) in [

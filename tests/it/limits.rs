@@ -1,9 +1,10 @@
 //! Our own answers: what a client or an origin must not do, or does not do in time.
 
-use crate::support::backend::by_path;
+use crate::support::backend::{Exchange, by_path};
 use crate::support::{Backend, Client, Daemon, Failure, Mpm, pattern};
 use socket2::{Domain, Socket, Type};
-use std::io::Write;
+use std::io::{self, Write};
+use std::iter;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -256,36 +257,77 @@ fn max_bounds_the_connections_to_an_origin() {
     assert!(backend.most() <= 3, "{} at once", backend.most());
 }
 
+/// An origin that does as `act` says, with `max=1` at `/app`, and the order in which requests arrive.
+fn one_place(
+    mpm: Mpm,
+    act: impl Fn(&mut Exchange) -> io::Result<()> + Send + Sync + 'static,
+) -> (Backend, Daemon, Arc<Mutex<Vec<String>>>) {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&order);
+    let backend = Backend::with(move |exchange| {
+        seen.lock().expect("no panic").push(exchange.request.target.clone());
+        act(exchange)
+    });
+    let text = format!("{}ProxyPass /app {} max=1", mpm.one_child(), backend.url());
+    (backend, Daemon::under(mpm, &text), order)
+}
+
+/// Asks for `target`, and returns once that request stands in the line.
+fn line_up(daemon: &Daemon, target: &str) -> Client {
+    let mut client = daemon.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    for _ in 0..50 {
+        assert_eq!(daemon.get("/elsewhere").status, 404);
+    }
+    client
+}
+
 #[test]
 fn who_waits_for_a_place_at_an_origin_gets_the_next_that_is_free() {
     for mpm in [Mpm::Event, Mpm::Worker] {
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&order);
-        let backend = Backend::with(move |exchange| {
-            seen.lock().expect("no panic").push(exchange.request.target.clone());
-            by_path(exchange)
-        });
-        let daemon =
-            Daemon::under(mpm, &format!("{}ProxyPass /app {} max=1", mpm.one_child(), backend.url()));
-        let request = |target: &str| format!("GET /app/{target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let (backend, daemon, order) = one_place(mpm, by_path);
         let mut many = daemon.connect();
-        let targets: Vec<String> = (1..=50).map(|number| format!("a{number}")).collect();
-        many.send(targets.iter().fold(request("hold"), |sum, target| sum + &request(target)));
+        let targets: Vec<String> =
+            iter::once("/hold".to_owned()).chain((1..=50).map(|number| format!("/a{number}"))).collect();
+        let request = |target| format!("GET /app{target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        many.send(targets.iter().map(request).collect::<String>());
         backend.wait_for_now(1);
-        let mut one = daemon.connect();
-        one.send(request("b"));
-        // By then it stands in the line.
-        for _ in 0..50 {
-            assert_eq!(daemon.get("/elsewhere").status, 404);
-        }
+        let mut one = line_up(&daemon, "/app/b");
         backend.release();
         assert_eq!(one.answer("GET").expect("an answer").status, 200);
         for target in &targets {
             assert_eq!(many.answer("GET").expect(target).status, 200);
         }
-        assert_eq!(many.answer("GET").expect("an answer").status, 200);
         let order = order.lock().expect("no panic");
-        assert_eq!(order[..3], ["/hold", "/b", "/a1"], "{mpm:?}");
-        assert_eq!(order.len(), 52);
+        assert_eq!(
+            (&order[..3], order.len()),
+            (&["/hold", "/b", "/a1"].map(str::to_owned)[..], 52),
+            "{mpm:?}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_is_repeated_keeps_its_place_at_the_origin() {
+    for mpm in [Mpm::Event, Mpm::Worker] {
+        // The first connection is closed under its second request, unanswered.
+        let (backend, daemon, order) = one_place(mpm, |exchange| {
+            if (exchange.connection, exchange.nth) == (1, 2) {
+                exchange.hold();
+                exchange.close();
+                return Ok(());
+            }
+            by_path(exchange)
+        });
+        let mut first = daemon.connect();
+        assert_eq!(first.get("/app/a").expect("an answer").status, 200);
+        first.send("GET /app/again HTTP/1.1\r\nHost: test\r\n\r\n");
+        backend.wait_for_now(1);
+        let mut second = line_up(&daemon, "/app/b");
+        backend.release();
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.answer("GET").expect("an answer").status, 200);
+        }
+        assert_eq!(order.lock().expect("no panic")[..], ["/a", "/again", "/again", "/b"], "{mpm:?}");
     }
 }

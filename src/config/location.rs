@@ -78,16 +78,25 @@ impl Checker<'_> {
             _ => return None,
         };
         if regex {
-            let built = regex::bytes::RegexBuilder::new(&path.text).size_limit(1 << 20).build();
+            // As httpd: any byte is a letter. Were "." to take only valid UTF-8, or no line's end, a client could
+            // get past a section that denies by sending what it leaves out.
+            let built = regex::bytes::RegexBuilder::new(&path.text)
+                .unicode(false)
+                .dot_matches_new_line(true)
+                .size_limit(1 << 20)
+                .build();
             return match built {
                 Ok(regex) => Some(LocationMatcher::Regex(regex)),
                 Err(error) => {
                     // The crate's own text draws over several lines; its last one says what is wrong.
                     let text = error.to_string();
                     let what = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
-                    self.report.fault(path.span, format!("this is no regular expression: {what}")).hint(
-                        "back references and look-around are not known here, so that matching stays fast",
-                    );
+                    let hint = if what.starts_with("Unicode") {
+                        "paths are compared byte by byte, so a set holds ASCII letters only: write (a|ä) instead of [aä]"
+                    } else {
+                        "back references and look-around are not known here, so that matching stays fast"
+                    };
+                    self.report.fault(path.span, format!("this is no regular expression: {what}")).hint(hint);
                     None
                 }
             };

@@ -160,9 +160,12 @@ fn locations_hold_what_they_say() {
                 ProxyPreserveHost On\nProxyAddHeaders Off\nLimitRequestBody 0\n</Location>\n\
                 <Location /server-status>\nSetHandler server-status\nRequire local\nRequire ip 10 192.168.0.0/16 172.16.0.0/255.240.0.0 2001:db8::/32 192.0.2.7\n</Location>\n\
                 <Location \"/x/*\">\nProxyPass !\nRequire all denied\n</Location>\n<LocationMatch \"^/(a|b)\\.d$\">\n</LocationMatch>\n<Location ~ ^/r>\n</Location>\n\
+                <LocationMatch ^/(Ä|x)/[^x]+$>\n</LocationMatch>\n\
                 <VirtualHost *>\n<Location />\nRequire all granted\n</Location>\n</VirtualHost>";
     let config = good(text).config;
-    let [app, status, glob, regex, tilde] = config.hosts[0].locations.as_slice() else { panic!("five") };
+    let [app, status, glob, regex, tilde, bytes] = config.hosts[0].locations.as_slice() else {
+        panic!("six")
+    };
     assert!(matches!(&app.matcher, LocationMatcher::Prefix(path) if path == "/app"));
     assert!(matches!(&app.target, Some(Target::Forward(forward)) if forward.base == "/app"));
     let reverse = app.reverse.as_ref().expect("one");
@@ -194,9 +197,12 @@ fn locations_hold_what_they_say() {
         matches!(&regex.matcher, LocationMatcher::Regex(found) if found.is_match(b"/a.d") && !found.is_match(b"/axd"))
     );
     assert!(matches!(&tilde.matcher, LocationMatcher::Regex(found) if found.is_match(b"/rest")));
+    assert!(
+        matches!(&bytes.matcher, LocationMatcher::Regex(found) if found.is_match("/Ä/\u{fc}".as_bytes()) && found.is_match(b"/\xc3\x84/\xff"))
+    );
     let host = &config.hosts[1];
-    assert_eq!(host.locations.len(), 6, "the main server's first");
-    assert_eq!(host.locations[5].require.as_deref(), Some(&[Require::AllGranted] as &[_]));
+    assert_eq!(host.locations.len(), 7, "the main server's first");
+    assert_eq!(host.locations[6].require.as_deref(), Some(&[Require::AllGranted] as &[_]));
 }
 
 #[test]
@@ -284,6 +290,10 @@ fn mapping_that_is_not_built_or_makes_no_sense_is_refused() {
         (
             "<LocationMatch ^/(a>\n</LocationMatch>",
             "1:16: this is no regular expression: unclosed group; back references and look-around are not known here, so that matching stays fast",
+        ),
+        (
+            "<LocationMatch ^/[aä]>\n</LocationMatch>",
+            "1:16: this is no regular expression: Unicode not allowed here; paths are compared byte by byte, so a set holds ASCII letters only: write (a|ä) instead of [aä]",
         ),
         (
             "<Location a>\n</Location>",

@@ -311,6 +311,29 @@ fn a_section_s_proxypass_goes_before_the_list_and_the_last_section_wins() {
     }
 }
 
+/// As a file would say it, behind `Listen 80` and before a rule for all paths.
+fn written(text: &str) -> Config {
+    let text = format!("Listen 80\n{text}\nProxyPass / http://10.0.1.1/");
+    crate::config::from_text("test", &text, &crate::config::Options::default()).expect("a valid text").config
+}
+
+#[test]
+fn no_byte_of_a_path_slips_past_a_regular_expression() {
+    for text in ["<LocationMatch ^/admin/.*$>", "<Location ~ ^/admin/[^b]$>"] {
+        let name = &text[1..text.find(' ').expect("a word")];
+        let config = written(&format!("{text}\nRequire all denied\n</{name}>"));
+        for (url, want) in [
+            ("/admin/a", "403"),
+            ("/admin/%FF", "403"),
+            ("/admin/%0A", "403"),
+            ("/admin/%C3", "403"),
+            ("/other/%FF", "0/other/%FF"),
+        ] {
+            assert_eq!(outcome(&config, url), want, "{url} with {text}");
+        }
+    }
+}
+
 #[test]
 fn a_handler_answers_what_is_not_proxied() {
     let mut main = host("main");

@@ -66,9 +66,9 @@ pub fn choice<T: Copy>(word: &str, known: &[(&str, T)]) -> Result<T> {
 /// # Errors
 /// Signs, other letters, or more than 64 bits.
 pub fn number(word: &str) -> Result<u64> {
-    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
-        let negative = word.strip_prefix('-').is_some_and(|rest| number(rest).is_ok());
-        return Err(ValueError::new(if negative {
+    let is_digits = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_digits(word) {
+        return Err(ValueError::new(if word.strip_prefix('-').is_some_and(is_digits) {
             format!("{} is below 0", quoted(word))
         } else {
             format!("{} is not a number", quoted(word))

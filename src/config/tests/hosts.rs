@@ -229,6 +229,9 @@ fn values_are_judged_word_by_word() {
     for (line, want) in [
         ("Timeout 0", "1:9: Timeout: this time must be above 0"),
         ("Timeout -5", "1:9: Timeout: \"-5\" is below 0"),
+        ("ListenBacklog --5", "1:15: ListenBacklog: \"--5\" is not a number"),
+        ("ListenBacklog -", "1:15: ListenBacklog: \"-\" is not a number"),
+        ("ListenBacklog -99999999999999999999", "1:15: ListenBacklog: \"-99999999999999999999\" is below 0"),
         (
             "Timeout 5x",
             "1:9: Timeout: \"x\" is not a unit of time; the units are ms, s, mi and h; without one it is seconds",
@@ -294,6 +297,23 @@ fn values_are_judged_word_by_word() {
         ("PidFile \"\"", "1:9: the name of a file is empty"),
     ] {
         assert_eq!(faults(line), [want], "{line}");
+    }
+}
+
+#[test]
+fn a_number_of_a_million_dashes_is_one_fault() {
+    let dashes = "-".repeat(1_000_000);
+    let shown = "-".repeat(60);
+    for (line, want) in [
+        (
+            "Timeout ",
+            format!(
+                "1:9: Timeout: \"{shown}…\" is not a time; write a number of seconds, or a number with ms, s, mi or h"
+            ),
+        ),
+        ("ListenBacklog ", format!("1:15: ListenBacklog: \"{shown}…\" is not a number")),
+    ] {
+        assert_eq!(faults(&format!("{line}{dashes}")), [want]);
     }
 }
 

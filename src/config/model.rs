@@ -261,7 +261,7 @@ pub struct VirtualHost {
 /// One address of `<VirtualHost addr:port …>`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HostAddress {
-    /// `None` for `*` and `_default_`.
+    /// `None` for `*`, `_default_` and the unspecified addresses.
     pub ip: Option<IpAddr>,
     /// `None` for `:*` or no port.
     pub port: Option<u16>,

@@ -310,7 +310,8 @@ pub fn status_listen(word: &str) -> Result<Listen> {
     listen(word).map_err(|error| error.or_hint("write a port, an address with a port, or unix:/path"))
 }
 
-/// One address of `<VirtualHost>`: `*`, `_default_`, `*:80`, `192.0.2.1`, `[2001:db8::1]:80`.
+/// One address of `<VirtualHost>`: `*`, `_default_`, `*:80`, `192.0.2.1`, `[2001:db8::1]:80`. No connection comes to
+/// an unspecified address, so that one stands for every address, of either family, as in httpd.
 ///
 /// # Errors
 /// Names, and what is no address.
@@ -320,6 +321,7 @@ pub fn host_address(word: &str) -> Result<HostAddress> {
     let (host, bracketed, port) = host_and_port(word_without_star)?;
     let everywhere = !bracketed && (host == "*" || host.eq_ignore_ascii_case("_default_"));
     let ip = if everywhere { None } else { Some(ip(host, bracketed)?) };
+    let ip = ip.filter(|ip| !ip.to_canonical().is_unspecified());
     Ok(HostAddress { ip, port: port.filter(|&port| port != 0) })
 }
 

@@ -352,6 +352,24 @@ fn hosts_that_nobody_reaches_are_told() {
 }
 
 #[test]
+fn an_unspecified_address_of_a_host_is_every_address() {
+    for (word, want) in [
+        ("*:80", (None, Some(80))),
+        ("0.0.0.0:80", (None, Some(80))),
+        ("[::]:81", (None, Some(81))),
+        ("[::ffff:0.0.0.0]", (None, None)),
+        ("0.0.0.0", (None, None)),
+        ("0.0.0.0:*", (None, None)),
+        ("127.0.0.1:80", (Some("127.0.0.1"), Some(80))),
+    ] {
+        let loaded = good(&format!("Listen 80\nListen 81\n<VirtualHost {word}>\n</VirtualHost>"));
+        let [address] = loaded.config.hosts[1].addresses[..] else { panic!("{word}") };
+        let ip = want.0.map(|ip| ip.parse().expect("an address"));
+        assert_eq!((address.ip, address.port), (ip, want.1), "{word}");
+    }
+}
+
+#[test]
 fn limits_that_the_engine_bounds_are_lowered() {
     let text = "LimitRequestLine 2000000\nLimitRequestFields 32767\nLimitRequestFieldSize 99999999999";
     let limits = good(text).config.hosts[0].limits;

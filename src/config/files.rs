@@ -2,7 +2,7 @@
 //!
 //! [`super::load`] answers from the disk; tests and [`super::from_text`] answer from memory.
 
-use glob::{MatchOptions, Pattern};
+use super::pattern::ShellPattern;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -93,23 +93,21 @@ pub fn expand(path: &Path, files: &dyn Files) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-fn is_pattern(part: &str) -> bool {
-    part.contains(['*', '?', '['])
-}
-
 fn walk(at: PathBuf, parts: &[Component], files: &dyn Files, found: &mut Vec<PathBuf>) -> Result<(), String> {
     let Some((part, rest)) = parts.split_first() else { return collect(at, files, found, 0) };
     let text = part.as_os_str().to_string_lossy();
-    if !matches!(part, Component::Normal(_)) || !is_pattern(&text) {
+    if !matches!(part, Component::Normal(_)) || !ShellPattern::is_one(&text) {
         return walk(at.join(part), rest, files, found);
     }
-    let pattern = Pattern::new(&text).map_err(|error| format!("{text} is no pattern: {}", error.msg))?;
-    let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+    let pattern = ShellPattern::new(&text)
+        .map_err(|error| format!("{text} is no pattern: {}; {}", error.message, error.hint))?;
+    let hidden_too = text.starts_with('.') || text.starts_with("\\.");
     if files.kind(&at) != Some(FileKind::Directory) {
         return Ok(());
     }
     for name in names(&at, files)? {
-        if pattern.matches_with(&name.to_string_lossy(), options) {
+        let bytes = name.as_encoded_bytes();
+        if (hidden_too || !bytes.starts_with(b".")) && pattern.matches(bytes) {
             let next = at.join(&name);
             // A file stands for nothing where the pattern wants a directory.
             if rest.is_empty() || files.kind(&next) == Some(FileKind::Directory) {

@@ -7,6 +7,7 @@ use super::directives::{Contexts, Key};
 use super::lexer::Word;
 use super::model::{Handler, LocationMatcher, Require, ReverseRule};
 use super::parser::{Directive, Section};
+use super::pattern::ShellPattern;
 use super::values::{self, BackendUrl};
 use std::num::NonZeroU64;
 
@@ -107,11 +108,13 @@ impl Checker<'_> {
                 .hint("a location is a path, such as /app");
             return None;
         }
-        if path.text.contains(['*', '?', '[']) {
-            return match glob::Pattern::new(&path.text) {
+        if ShellPattern::is_one(&path.text) {
+            return match ShellPattern::new(&path.text) {
                 Ok(pattern) => Some(LocationMatcher::Glob(pattern)),
                 Err(error) => {
-                    self.report.fault(path.span, format!("this is no pattern: {}", error.msg));
+                    self.report
+                        .fault(path.span, format!("this is no pattern: {}", error.message))
+                        .hint(error.hint);
                     None
                 }
             };

@@ -17,6 +17,7 @@ mod location;
 pub mod model;
 mod modules;
 mod parser;
+pub mod pattern;
 mod sizing;
 mod summary;
 mod values;

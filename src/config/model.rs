@@ -4,6 +4,7 @@
 //! master with what only a machine can tell (addresses of names, numeric user and group), then never changed:
 //! children inherit it by fork.
 
+use super::pattern::ShellPattern;
 use crate::ids::{BackendId, HostId, LogTargetId};
 use crate::log::format::LogFormat;
 use crate::log::line::LogLevels;
@@ -410,8 +411,8 @@ pub struct Location {
 pub enum LocationMatcher {
     /// `<Location /x>`: at a segment border, or anywhere below if it ends in a slash.
     Prefix(String),
-    /// `<Location "/x/*">`: a shell pattern; `*` and `?` do not match a slash.
-    Glob(glob::Pattern),
+    /// `<Location "/x/*">`: a shell pattern for the whole path.
+    Glob(ShellPattern),
     /// `<LocationMatch>` or `<Location ~>`: a regular expression, found anywhere.
     Regex(regex::bytes::Regex),
 }

@@ -249,15 +249,7 @@ fn walk<'c>(host: &'c VirtualHost, decoded: &[u8], route: Route) -> Sections<'c>
 fn is_for(matcher: &LocationMatcher, decoded: &[u8]) -> bool {
     match matcher {
         LocationMatcher::Prefix(prefix) => path::prefix(prefix.as_bytes(), decoded).is_some(),
-        LocationMatcher::Glob(pattern) => {
-            let options = glob::MatchOptions {
-                case_sensitive: true,
-                require_literal_separator: true,
-                require_literal_leading_dot: false,
-            };
-            // What is not UTF-8 can still be matched by a wildcard.
-            pattern.matches_with(&String::from_utf8_lossy(decoded), options)
-        }
+        LocationMatcher::Glob(pattern) => pattern.matches(decoded),
         LocationMatcher::Regex(regex) => regex.is_match(decoded),
     }
 }

@@ -185,6 +185,32 @@ fn includes_are_read_in_order_and_relative_to_the_server_root() {
 }
 
 #[test]
+fn patterns_of_includes_are_httpd_s() {
+    for (pattern, want) in [
+        // As Debian ships it: neither hidden files nor an editor's.
+        ("sites/[^.#]*", ["a.conf", "z#"]),
+        ("sites/[!.#]*", ["a.conf", "z#"]),
+        ("sites/*", ["#a.conf#", "a.conf z#"]),
+        ("sites/**", ["#a.conf#", "a.conf z#"]),
+        ("sites/\\#*", ["#a.conf#", ""]),
+        ("sites/.*", [".hidden", ""]),
+        ("sites/\\.[h]*", [".hidden", ""]),
+        ("sites/[.]*", ["", ""]),
+        ("sites/?hidden", ["", ""]),
+    ] {
+        let mut files = MemoryFiles::default();
+        for name in ["#a.conf#", ".hidden", "a.conf", "z#"] {
+            files =
+                files.with(&format!("/etc/ostler/sites/{name}"), format!("Define seen \"${{seen}} {name}\""));
+        }
+        let text = format!("Define seen \"\"\nIncludeOptional {pattern}\nPidFile \"/${{seen}}\"");
+        let loaded = run_with(&text, &options(), &files).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
+        let seen = loaded.config.pid_file.expect("it is set").to_string_lossy().into_owned();
+        assert_eq!(seen.trim_start_matches(['/', ' ']), want.join(" ").trim(), "{pattern}");
+    }
+}
+
+#[test]
 fn includes_that_lead_nowhere_or_back_are_faults() {
     let files = MemoryFiles::default()
         .with("/etc/ostler/ring.conf", "Include round.conf")

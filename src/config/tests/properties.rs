@@ -76,6 +76,8 @@ fn word() -> impl Strategy<Value = String> {
         "\u{202e}",
         "Include ostler.conf",
         "*.conf",
+        "[!a-c]*",
+        "\\*",
     ];
     prop_oneof![
         4 => proptest::sample::select(names),

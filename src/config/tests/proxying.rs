@@ -296,6 +296,22 @@ fn mapping_that_is_not_built_or_makes_no_sense_is_refused() {
             "1:16: this is no regular expression: Unicode not allowed here; paths are compared byte by byte, so a set holds ASCII letters only: write (a|ä) instead of [aä]",
         ),
         (
+            "<Location \"/a[b\">\n</Location>",
+            "1:11: this is no pattern: the [ is never closed; for the letter itself, write [[]",
+        ),
+        (
+            "<Location \"/[b/]*\">\n</Location>",
+            "1:11: this is no pattern: the [ is never closed; for the letter itself, write [[]",
+        ),
+        (
+            "<Location \"/[bä]\">\n</Location>",
+            "1:11: this is no pattern: a set holds ASCII letters only; names and paths are compared byte by byte, and such a letter is several; * matches it",
+        ),
+        (
+            "Include \"a[b.conf\"",
+            "1:9: a[b.conf is no pattern: the [ is never closed; for the letter itself, write [[]",
+        ),
+        (
             "<Location a>\n</Location>",
             "1:11: \"a\" does not begin with a slash; a location is a path, such as /app",
         ),

@@ -5,6 +5,7 @@ use crate::config::model::{
     AccessLog, Backend, ChildLimits, Endpoint, Forwarding, HostAddress, KeepAlive, Listen, LogTarget, Mpm,
     ReadTimeout, ReadTimeouts, RequestLimits, ReverseRule, ServerTokens, Via,
 };
+use crate::config::pattern::ShellPattern;
 use crate::ids::LogTargetId;
 use crate::log::line::LogLevels;
 use proptest::prelude::*;
@@ -288,7 +289,7 @@ fn a_section_s_proxypass_goes_before_the_list_and_the_last_section_wins() {
     });
     main.locations.push(Location {
         target: Some(target("5/g")),
-        ..location(LocationMatcher::Glob(glob::Pattern::new("/g/*/x").expect("a good pattern")))
+        ..location(LocationMatcher::Glob(ShellPattern::new("/g/*/x").expect("a good pattern")))
     });
     main.locations.push(section("/a/b/c"));
     let config = config(vec![main]);
@@ -332,6 +333,36 @@ fn no_byte_of_a_path_slips_past_a_regular_expression() {
             assert_eq!(outcome(&config, url), want, "{url} with {text}");
         }
     }
+}
+
+#[test]
+fn a_section_s_shell_pattern_is_read_as_httpd_reads_it() {
+    for (pattern, inside, outside) in [
+        ("/v[^0-9]*", ["/vx", "/v%FF1"], ["/v1", "/v"]),
+        ("/v[!0-9]*", ["/vx", "/v-2"], ["/v1", "/v/x"]),
+        ("/a/**/b", ["/a/x/b", "/a/%0A/b"], ["/a/b", "/a/x/y/b"]),
+        ("/a/**", ["/a/x", "/a/"], ["/a/x/y", "/a"]),
+        ("/x\\*?", ["/x*y", "/x**"], ["/xay", "/x*"]),
+        ("/d/[+-9]", ["/d/-", "/d/0"], ["/d//", "/d/"]),
+    ] {
+        let config = written(&format!("<Location \"{pattern}\">\nRequire all denied\n</Location>"));
+        for url in inside {
+            assert_eq!(outcome(&config, url), "403", "{url} with {pattern}");
+        }
+        for url in outside {
+            assert_ne!(outcome(&config, url), "403", "{url} with {pattern}");
+        }
+    }
+}
+
+#[test]
+fn a_pattern_of_many_stars_answers_a_path_of_many_dashes_at_once() {
+    // Were each star to try each of the others' places, this would take longer than anybody waits.
+    let config = written("<Location \"/dl/*-*-*-*-*-*-*-*.zip\">\nRequire all denied\n</Location>");
+    let dashes = "-".repeat(8000);
+    assert_eq!(outcome(&config, &format!("/dl/{dashes}.zip")), "403");
+    assert_ne!(outcome(&config, &format!("/dl/{dashes}/")), "403");
+    assert_ne!(outcome(&config, &format!("/dl/{dashes}")), "403");
 }
 
 #[test]
@@ -547,7 +578,7 @@ proptest! {
         for prefix in ["/d/", "/x", "/"] {
             main.rules.push(ProxyRule { path: prefix.into(), target: Target::Forward(forward.clone()) });
         }
-        main.locations.push(location(LocationMatcher::Glob(glob::Pattern::new("/*/y").expect("a good pattern"))));
+        main.locations.push(location(LocationMatcher::Glob(ShellPattern::new("/*/y").expect("a good pattern"))));
         let config = config(vec![main]);
         let path = if slash { [b"/".as_slice(), &path].concat() } else { path };
         let asked = Asked { path: &path, query: query.as_deref(), client: CLIENT, local: LOCAL.ip() };

@@ -5,7 +5,8 @@ use crate::config::model::ReverseRule;
 /// Rewrites `value`, a url that a backend put into Location, Content-Location, URI or Destination, by the first
 /// of `rules` whose url stands at its front; `false` and `out` untouched if none does.
 ///
-/// Scheme and host are compared in any case. Beyond httpd, a rule's url must end where a segment does:
+/// Scheme and host are compared in any case; a rule's url that is only a path, with the path of a whole url of any
+/// host, too, since a backend may know itself by another name. Beyond httpd, a rule's url must end where a segment does:
 /// `http://10.0.0.1:80` is not the front of `http://10.0.0.1:8080/`.
 pub(super) fn rewrite<'r>(
     rules: impl IntoIterator<Item = &'r ReverseRule>,
@@ -30,11 +31,25 @@ pub(super) fn rewrite<'r>(
 }
 
 fn strip<'v>(url: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
+    let value = if url.first() == Some(&b'/') { path_of(value) } else { value };
     let (front, rest) = value.split_at_checked(url.len())?;
     let origin = origin_length(url);
     let same = front[..origin].eq_ignore_ascii_case(&url[..origin]) && front[origin..] == url[origin..];
     let ends = url.last() == Some(&b'/') || rest.first().is_none_or(|byte| b"/?#".contains(byte));
     (same && ends).then_some(rest)
+}
+
+/// What follows scheme and host; of what has none, everything.
+fn path_of(value: &[u8]) -> &[u8] {
+    // A "://" further on belongs to a path, a query or a fragment.
+    let scheme = value.iter().position(|byte| b":/?#".contains(byte)).unwrap_or(0);
+    match value[scheme..].strip_prefix(b"://") {
+        Some(rest) if scheme > 0 => {
+            let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+            &rest[end..]
+        }
+        _ => value,
+    }
 }
 
 /// The length of `http://host:port`; 0 for a url that is only a path.
@@ -71,6 +86,19 @@ mod tests {
             ("https://host.example/", None),
             ("http://b:1/x", Some("https://elsewhere.example/x")),
             ("/private/x", Some("http://we:80/rel/x")),
+            // A rule whose url is only a path: whatever host stands before that path.
+            ("http://any.example:81/private/x", Some("http://we:80/rel/x")),
+            ("HTTPS://any.example/private/", Some("http://we:80/rel/")),
+            ("http://any.example/privately", None),
+            ("http://any.example/Private/x", None),
+            ("http://any.example/a/private/x", None),
+            ("http://any.example?/private/x", None),
+            ("http://any.example", None),
+            ("//any.example/private/x", None),
+            ("/login?to=http://any.example/private/x", None),
+            ("login#http://any.example/private/x", None),
+            ("http:/private/x", None),
+            ("://h/private/x", None),
             ("/login", None),
             ("", None),
         ] {

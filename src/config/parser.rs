@@ -331,9 +331,7 @@ impl<'a> Parser<'a> {
             Key::IfDefine => |parser, test, _, _| parser.defines.contains_key(test),
             Key::IfDirective => |_, test, _, _| directives::find(test).is_some(),
             Key::IfSection => |_, test, _, _| directives::find_section(test).is_some(),
-            Key::IfFile => {
-                |parser, test, _, _| parser.files.kind(&parser.server_root.join(test)) == Some(FileKind::File)
-            }
+            Key::IfFile => |parser, test, _, _| parser.files.kind(&parser.server_root.join(test)).is_some(),
             Key::IfVersion => {
                 let holds = self.version(name, args);
                 return Some(Decision { holds });

@@ -83,6 +83,8 @@ fn conditions_hold_or_not() {
         ("<IfFile /etc/ostler/there.conf>", true),
         ("<IfFile !there.conf>", false),
         ("<IfFile absent.conf>", false),
+        ("<IfFile /etc/ostler>", true),
+        ("<IfFile !.>", false),
         ("<IfVersion >= 2.4>", true),
         ("<IfVersion 2.4.68>", true),
         ("<IfVersion !>= 2.4>", false),

@@ -123,8 +123,7 @@ impl<'t> Lexer<'t> {
 
     /// One logical line: as many physical ones as backslashes join.
     fn join(&mut self) -> Logical {
-        let mut line =
-            Logical { file: self.file, text: String::new(), pieces: Vec::new(), comment_goes_on: None };
+        let mut line = Logical { file: self.file, text: String::new(), pieces: Vec::new() };
         loop {
             let start = self.at;
             let end = memchr::memchr(b'\n', &self.text.as_bytes()[start..])
@@ -134,15 +133,7 @@ impl<'t> Lexer<'t> {
             let physical = physical.strip_suffix('\r').unwrap_or(physical);
             line.pieces.push(Piece { at: line.text.len(), source: start, whole: None });
             match physical.strip_suffix('\\') {
-                Some(most) => {
-                    line.text.push_str(most);
-                    if line.text.trim_start_matches(is_blank).starts_with('#')
-                        && line.comment_goes_on.is_none()
-                        && end < self.text.len()
-                    {
-                        line.comment_goes_on = Some(span(self.file, start + most.len(), end));
-                    }
-                }
+                Some(most) => line.text.push_str(most),
                 None => {
                     line.text.push_str(physical);
                     break;
@@ -182,7 +173,6 @@ pub struct Logical {
     file: FileId,
     text: String,
     pieces: Vec<Piece>,
-    comment_goes_on: Option<Span>,
 }
 
 impl Logical {
@@ -192,10 +182,17 @@ impl Logical {
         self.text.trim_start_matches(is_blank).starts_with('#')
     }
 
-    /// The backslash that makes the next line part of this comment.
+    /// The backslash that makes the next line part of a comment, which may begin behind a directive.
     #[must_use]
     pub fn comment_goes_on(&self) -> Option<Span> {
-        self.comment_goes_on
+        if self.pieces.len() < 2 {
+            return None;
+        }
+        let begin = self.comment()?;
+        let next = self.pieces.partition_point(|piece| piece.at <= begin);
+        let (piece, next) = (&self.pieces[next.checked_sub(1)?], self.pieces.get(next)?);
+        let backslash = piece.source + (next.at - piece.at);
+        Some(span(self.file, backslash, backslash + 1))
     }
 
     /// Replaces the variables and parts the words.
@@ -243,12 +240,18 @@ impl Logical {
 
     /// Cuts off a comment at the line's end.
     fn drop_comment(&mut self) {
+        if let Some(begin) = self.comment() {
+            self.text.truncate(begin);
+        }
+    }
+
+    /// Where a comment begins.
+    fn comment(&self) -> Option<usize> {
         let mut first = "";
         for (count, found) in (Scan { text: &self.text, at: 0 }).enumerate() {
             let word = &self.text[found.start..found.end];
             if count == 0 {
                 first = word;
-                continue;
             }
             // `User #1000` names a user by number.
             let names = first.eq_ignore_ascii_case("User") || first.eq_ignore_ascii_case("Group");
@@ -256,10 +259,10 @@ impl Logical {
                 rest.trim_start_matches('-').starts_with(|letter: char| letter.is_ascii_digit())
             });
             if word.starts_with('#') && !(count == 1 && names && number) {
-                self.text.truncate(found.start);
-                return;
+                return Some(found.start);
             }
         }
+        None
     }
 
     /// Puts values in the place of `${NAME}`.
@@ -268,8 +271,7 @@ impl Logical {
         if !self.text.contains("${") {
             return faults;
         }
-        let mut after =
-            Self { file: self.file, text: String::new(), pieces: Vec::new(), comment_goes_on: None };
+        let mut after = Self { file: self.file, text: String::new(), pieces: Vec::new() };
         let mut at = 0;
         // Copies a stretch as it stands, with every piece border inside it.
         let copy = |after: &mut Self, from: usize, to: usize| {

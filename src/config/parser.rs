@@ -206,10 +206,10 @@ impl<'a> Parser<'a> {
     }
 
     fn line(&mut self, line: Logical, base: usize) {
+        if let Some(span) = line.comment_goes_on() {
+            self.report.warning(span, "this backslash makes the next line part of the comment");
+        }
         if line.is_comment() {
-            if let Some(span) = line.comment_goes_on() {
-                self.report.warning(span, "this backslash makes the next line part of the comment");
-            }
             return;
         }
         if matches!(self.frames.last(), Some(Frame::Skipped(_))) {

@@ -103,6 +103,16 @@ fn a_comment_that_goes_on_is_told() {
         notes("# see \\\nTimeout 5\nTimeout 6"),
         ["warning 1:7: this backslash makes the next line part of the comment"]
     );
+    assert_eq!(
+        notes("ProxyTimeout 7 \\\n # see\\\r\n x \\\nTimeout 5\nTimeout 6"),
+        ["warning 2:7: this backslash makes the next line part of the comment"]
+    );
+    assert_eq!(
+        notes("<IfDefine X>\nTimeout 6 # C:\\\n</IfDefine>\n</IfDefine>"),
+        ["warning 2:15: this backslash makes the next line part of the comment"]
+    );
+    // In quotes it is no comment, in front of one nothing is lost, and behind the last line there is none to lose.
+    assert!(notes("PidFile \"/a # \\\nb\"\nTimeout 5 \\\n# c\nTimeout 6 # d \\\n").is_empty());
 }
 
 #[test]

@@ -110,7 +110,8 @@ impl Gaps {
 
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let usage = || io::Error::other("usage: bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS");
+    let usage =
+        || io::Error::other("usage: bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS");
     let [address, target, bytes, connections, rate, lead, seconds] = &words[..] else { return Err(usage()) };
     let address: SocketAddr = address.parse().map_err(|_| usage())?;
     let number = |word: &String| word.parse::<usize>().map_err(|_| usage());

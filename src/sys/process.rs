@@ -5,7 +5,6 @@ use crate::ids::ChildPid;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CpuSet, sched_getaffinity};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -218,17 +217,9 @@ pub fn start_companion(command: &mut Command) -> io::Result<Child> {
 /// # Errors
 /// None that Linux documents; passed on rather than hidden.
 pub fn reap() -> io::Result<Option<(ChildPid, Death)>> {
-    loop {
-        let (pid, death) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) => (pid, Death::Exited(status)),
-            Ok(WaitStatus::Signaled(pid, signal, core)) => {
-                (pid, Death::Killed { signal: signal as i32, core })
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
-            Ok(_) | Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        return Ok(Some((ChildPid::new(pid.as_raw()).expect("only children are waited for"), death)));
+    match wait(-1, libc::WNOHANG) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        other => other,
     }
 }
 
@@ -237,16 +228,41 @@ pub fn reap() -> io::Result<Option<(ChildPid, Death)>> {
 /// # Errors
 /// ECHILD if it is not our child.
 pub fn wait_for(pid: ChildPid) -> io::Result<Death> {
+    let ended = wait(pid.as_raw(), 0)?;
+    ended.map(|(_, death)| death).ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))
+}
+
+/// waitpid(2) until a child has ended; `None` if none has and `flags` say not to wait for one.
+///
+/// Not nix's: that fails where it has no name for the signal, a real-time one, when the kernel has given up the child
+/// already. Nobody would ever learn of that end, and its number would be signalled when it is somebody else's.
+fn wait(pid: libc::pid_t, flags: libc::c_int) -> io::Result<Option<(ChildPid, Death)>> {
     loop {
-        match waitpid(Pid::from_raw(pid.as_raw()), None) {
-            Ok(WaitStatus::Exited(_, status)) => return Ok(Death::Exited(status)),
-            Ok(WaitStatus::Signaled(_, signal, core)) => {
-                return Ok(Death::Killed { signal: signal as i32, core });
+        let mut status = 0;
+        // SAFETY: `status` is ours alone until the call returns.
+        match unsafe { libc::waitpid(pid, &raw mut status, flags) } {
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+            0 => return Ok(None),
+            ended => {
+                if let Some(death) = death(status) {
+                    let pid = ChildPid::new(ended).expect("waitpid returns -1, 0 or the number of a child");
+                    return Ok(Some((pid, death)));
+                }
             }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// What a status of waitpid(2) says; `None` if the child was only stopped or continued.
+fn death(status: libc::c_int) -> Option<Death> {
+    if libc::WIFEXITED(status) {
+        return Some(Death::Exited(libc::WEXITSTATUS(status)));
+    }
+    let killed = || Death::Killed { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) };
+    libc::WIFSIGNALED(status).then(killed)
 }
 
 /// Sends `signal` to one process.
@@ -387,27 +403,55 @@ mod tests {
 
     #[test]
     fn every_child_is_reaped_and_its_death_told() {
-        // In a process of its own, for waiting for any child would steal those of other tests.
-        let death = run(|| {
-            let victim = spawn_child(|| {
-                let mut nothing = [];
-                let _ = poll::wait::<Wish<'_>>(&[], None, &mut nothing);
-                ChildExit::OK
-            });
-            let Ok(victim) = victim else { return ChildExit(1) };
-            if !matches!(reap(), Ok(None)) || kill(victim, Signal::SIGKILL).is_err() {
-                return ChildExit(2);
-            }
-            loop {
-                match reap() {
-                    Ok(None) => std::thread::yield_now(),
-                    Ok(Some((pid, Death::Killed { signal: 9, core: false }))) if pid == victim => break,
-                    _ => return ChildExit(3),
+        // The last two are real-time signals, which nix has no name for.
+        for number in [libc::SIGKILL, libc::SIGTRAP, 34, 64] {
+            // In a process of its own, for waiting for any child would steal those of other tests.
+            let death = run(|| {
+                let victim = spawn_child(|| {
+                    // No core is to be left on the disk.
+                    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+                    let mut nothing = [];
+                    let _ = poll::wait::<Wish<'_>>(&[], None, &mut nothing);
+                    ChildExit::OK
+                });
+                let Ok(victim) = victim else { return ChildExit(1) };
+                // SAFETY: takes numbers only; the child has not been waited for, so the number is its own.
+                if !matches!(reap(), Ok(None)) || unsafe { libc::kill(victim.as_raw(), number) } != 0 {
+                    return ChildExit(2);
                 }
-            }
-            if matches!(reap(), Ok(None)) { ChildExit::OK } else { ChildExit(4) }
-        });
-        assert_eq!(death, Death::Exited(0));
+                loop {
+                    match reap() {
+                        Ok(None) => std::thread::yield_now(),
+                        Ok(Some((pid, Death::Killed { signal, .. })))
+                            if (pid, signal) == (victim, number) =>
+                        {
+                            break;
+                        }
+                        _ => return ChildExit(3),
+                    }
+                }
+                if matches!(reap(), Ok(None)) { ChildExit::OK } else { ChildExit(4) }
+            });
+            assert_eq!(death, Death::Exited(0), "signal {number}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_an_end_is_understood() {
+        let killed = |signal, core| Some(Death::Killed { signal, core });
+        for (status, want) in [
+            (0x0000, Some(Death::Exited(0))),
+            (0x0700, Some(Death::Exited(7))),
+            (0xff00, Some(Death::Exited(255))),
+            (0x0009, killed(9, false)),
+            (0x008b, killed(11, true)),
+            (0x0022, killed(34, false)),
+            (0x0040, killed(64, false)),
+            (0x137f, None),
+            (0xffff, None),
+        ] {
+            assert_eq!(death(status), want, "{status:#x}");
+        }
     }
 
     #[test]

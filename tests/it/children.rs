@@ -101,6 +101,27 @@ under_each_mpm! {
         }
     }
 
+    fn a_child_killed_by_any_signal_is_replaced(mpm) {
+        let backend = Backend::start();
+        let daemon =
+            Daemon::under(mpm, &format!("StartServers 3\n{}ProxyPass / {}/", at_rest(mpm), backend.url()));
+        daemon.tolerate("child");
+        // The second is a real-time signal, which has a number and no name.
+        for (number, name) in [(9, "SIGKILL"), (34, "signal 34")] {
+            let before = daemon.wait_for_children(3);
+            let victim = before[0];
+            let kill = format!("kill -{number} {victim}");
+            let sent = std::process::Command::new("/bin/sh").args(["-c", &kill]).status();
+            assert!(sent.expect("there is a shell").success());
+            let line = daemon.wait_for_log(&format!("killed by {name}"));
+            assert!(line.contains(&format!("child {victim} ")), "{line}");
+            let after = daemon.wait_for_children(3);
+            assert!(!after.contains(&victim) && before[1..].iter().all(|pid| after.contains(pid)));
+            assert_eq!(daemon.get("/").status, 200);
+        }
+        assert!(!daemon.log().contains("cannot wait for children"));
+    }
+
     fn a_killed_child_takes_what_it_held_and_no_more(mpm) {
         let backend = Backend::start();
         let limits = if mpm.is_prefork() {

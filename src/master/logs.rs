@@ -135,14 +135,22 @@ impl Logs {
         targets.chain([self.error_log.as_raw_fd()]).collect()
     }
 
-    /// Starts each program that is down and due. Returns what went wrong, one sentence each.
-    pub fn start_programs(&mut self, now: Tick) -> Vec<String> {
+    /// Whether what is written to `stream` is read by one of these programs.
+    #[must_use]
+    pub fn hear(&self, stream: BorrowedFd<'_>) -> bool {
+        let mut programs = self.targets.iter().filter_map(|target| target.program.as_ref());
+        programs.any(|program| fd::are_the_same(program.reader.as_fd(), stream).unwrap_or(false))
+    }
+
+    /// Starts each program that is down and due; one that is `mute` has its standard error stream thrown away.
+    /// Returns what went wrong, one sentence each.
+    pub fn start_programs(&mut self, mute: bool, now: Tick) -> Vec<String> {
         let mut faults = Vec::new();
         for program in self.targets.iter_mut().filter_map(|target| target.program.as_mut()) {
             if program.pid.is_some() || now < program.due {
                 continue;
             }
-            match start(&program.command, program.reader.as_fd()) {
+            match start(&program.command, program.reader.as_fd(), mute) {
                 Ok(pid) => program.pid = Some(pid),
                 Err(error) => {
                     let delay = program.restarts.fail(now);
@@ -238,10 +246,13 @@ fn own_writer(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// Starts a log program, as the shell understands its line. It leads a process group of its own, since it must
 /// outlive a Ctrl-C for the last lines, and ends by itself when the last writer is gone.
-fn start(command: &str, stdin: BorrowedFd<'_>) -> io::Result<ChildPid> {
+fn start(command: &str, stdin: BorrowedFd<'_>, mute: bool) -> io::Result<ChildPid> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(format!("exec {command}"));
     shell.stdin(Stdio::from(fd::duplicate(stdin)?));
+    if mute {
+        shell.stderr(Stdio::null());
+    }
     shell.process_group(0);
     for variable in PRIVATE_VARIABLES {
         shell.env_remove(variable);
@@ -332,8 +343,21 @@ mod tests {
             assert!(line.ends_with(&format!("started again in {want}")), "{line}");
         }
         assert_eq!(logs.deadline(), Some(Tick(1_700)));
-        assert!(logs.start_programs(Tick(1_699)).is_empty(), "not yet");
+        assert!(logs.start_programs(false, Tick(1_699)).is_empty(), "not yet");
         assert_eq!(logs.reaped(ChildPid::new(5).unwrap(), Death::Exited(0), Tick(2_000)), None, "not ours");
+    }
+
+    #[test]
+    fn a_stream_is_known_that_ends_in_a_program() {
+        let config = config("ErrorLog \"|cat\"\nCustomLog /dev/null common");
+        let mut logs = Logs::open(&config).unwrap();
+        let errors = fd::duplicate(logs.error_log_apart(&config).unwrap()).unwrap();
+        assert!(logs.hear(errors.as_fd()));
+        assert!(!logs.hear(io::stderr().as_fd()) && !logs.hear(logs.targets[1].sink.as_fd()));
+        let mut next = Logs::open_beside(&config, Some(&logs)).unwrap();
+        assert!(!next.hear(errors.as_fd()), "the program is the old one's until it is handed over");
+        next.inherit(&mut logs, &config);
+        assert!(next.hear(errors.as_fd()) && !logs.hear(errors.as_fd()));
     }
 
     #[test]

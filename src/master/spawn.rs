@@ -12,7 +12,7 @@ use crate::mpm::child::{self, Inheritance};
 use crate::orders::Orders;
 use crate::scoreboard::board::{BoardError, Ending, Loan};
 use crate::sys::process::{self, ChildExit};
-use crate::sys::{socket, title};
+use crate::sys::{fd, socket, title};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -135,7 +135,16 @@ impl Estate {
         );
         keep.extend(inheritance.listeners.iter().map(|(_, fd, _)| fd.as_raw_fd()));
         let board = &self.board;
-        match process::spawn_child_keeping(&keep, move || first_steps(inheritance, board, next)) {
+        // The master's own is the current generation's log until the next one serves.
+        let errors = generation.logs.error_log_apart(config).filter(|_| next && self.captive_stderr);
+        let body = move || {
+            if let Some(errors) = errors {
+                // Two descriptors that are open: nothing can go wrong.
+                let _ = fd::redirect_standard_error(errors);
+            }
+            first_steps(inheritance, board, next)
+        };
+        match process::spawn_child_keeping(&keep, body) {
             Ok(pid) => {
                 self.board.set_pid(next, slot, pid);
                 Ok((pid, Orders::new(orders)))

@@ -12,6 +12,7 @@ use crate::orders::Order;
 use slog::{debug, error, info, warn};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// While there is work, the master looks at least so often, in case a child's word was lost.
@@ -73,7 +74,11 @@ impl Master {
 
     fn keep_programs(&mut self, now: Tick) -> Option<Tick> {
         let mut logs = self.all_logs();
-        let faults: Vec<String> = logs.iter_mut().flat_map(|logs| logs.start_programs(now)).collect();
+        // Our own may be the pipe of an ErrorLog that is a program. Whichever held that as its standard error stream
+        // would keep the program from ever finding its end, and that program itself would read its own complaints.
+        let is_due = logs.iter().filter_map(|logs| logs.deadline()).any(|due| due <= now);
+        let mute = is_due && logs.iter().any(|logs| logs.hear(std::io::stderr().as_fd()));
+        let faults: Vec<String> = logs.iter_mut().flat_map(|logs| logs.start_programs(mute, now)).collect();
         let deadline = logs.iter().filter_map(|logs| logs.deadline()).min();
         for fault in faults {
             error!(self.estate.log, "{fault}");

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::eventfd::EfdFlags;
+use nix::sys::stat::fstat;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -150,6 +151,15 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether both are descriptors of the same file, socket or pipe, be it of its other end.
+///
+/// # Errors
+/// None that Linux documents for open descriptors.
+pub fn are_the_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let [one, other] = [fstat(one)?, fstat(other)?];
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
 /// A second descriptor, CLOEXEC, of the same open file.
 ///
 /// # Errors
@@ -180,5 +190,14 @@ mod tests {
         let mut bytes = [0; 16];
         assert_eq!(read(reader.as_fd(), &mut bytes).unwrap(), 5);
         assert_eq!(read(reader.as_fd(), &mut bytes).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_ends_of_a_pipe_are_known_by_each_other() {
+        let (reader, writer) = pipe().unwrap();
+        let (_other, another) = pipe().unwrap();
+        let copy = duplicate(writer.as_fd()).unwrap();
+        assert!(are_the_same(reader.as_fd(), copy.as_fd()).unwrap());
+        assert!(!are_the_same(reader.as_fd(), another.as_fd()).unwrap());
     }
 }

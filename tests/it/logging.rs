@@ -1,7 +1,9 @@
 //! The lines of the error log and of access logs, as administrators and their tools know them.
 
-use crate::support::{Backend, Daemon, Mpm, wait_until};
+use crate::support::{Backend, Daemon, Home, Mpm, holds_for, processes, wait_until};
+use nix::sys::signal::Signal;
 use regex::Regex;
+use std::time::Duration;
 
 /// Waits until `name` has so many lines, and gives them.
 #[track_caller]
@@ -76,7 +78,7 @@ fn an_answer_that_was_cut_is_logged_with_what_was_sent() {
 #[test]
 fn a_log_may_be_a_program() {
     let backend = Backend::start();
-    let home = crate::support::Home::new();
+    let home = Home::new();
     let target = home.path("piped.log");
     let text = format!(
         "CustomLog \"|/bin/cat >> '{}'\" \"%m %U\"\nProxyPass / {}/",
@@ -86,6 +88,59 @@ fn a_log_may_be_a_program() {
     let daemon = Daemon::at(home, &text);
     assert_eq!(daemon.get("/piped").status, 200);
     assert_eq!(lines(&daemon, "piped.log", 1)[0], "GET /piped");
+}
+
+/// The process that has written its number to this file.
+#[track_caller]
+fn number_in(daemon: &Daemon, name: &str) -> i32 {
+    wait_until(&format!("a number in {name}"), || daemon.home().read(name).trim().parse().ok())
+}
+
+#[track_caller]
+fn wait_for_end(pid: i32) {
+    wait_until("its end, since nobody writes to it any more", || (!processes::is_alive(pid)).then_some(()));
+}
+
+#[test]
+fn an_error_log_program_ends_when_nobody_writes_to_it_any_more() {
+    let home = Home::new();
+    let place = home.path("").display().to_string();
+    let text = |name: &str| {
+        format!(
+            "MPM event\nErrorLog \"|sh -c 'echo $$ >{place}{name}.pid; exec cat >>{place}error.log'\"\n\
+             CustomLog \"|sh -c 'exec cat >/dev/null'\" common\nProxyPass / http://127.0.0.1:9/"
+        )
+    };
+    let mut daemon = Daemon::detached_at(home, &text("first"));
+    let first = number_in(&daemon, "first.pid");
+    // The other program goes on over this reload.
+    daemon.home().write_whole(&text("second"));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_log("] serving generation 2");
+    let second = number_in(&daemon, "second.pid");
+    wait_for_end(first);
+    daemon.signal(Signal::SIGUSR2);
+    daemon.follow();
+    daemon.wait_for_log("] serving generation 3");
+    wait_for_end(second);
+    let third = number_in(&daemon, "second.pid");
+    assert!(processes::is_alive(third));
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_for_end();
+    wait_for_end(third);
+}
+
+#[test]
+fn what_an_error_log_program_says_does_not_come_back_to_it() {
+    let home = Home::new();
+    let log = home.path("error.log").display().to_string();
+    let text = format!("MPM event\nErrorLog \"|tee /dev/stderr >>{log}\"\nProxyPass / http://127.0.0.1:9/");
+    let mut daemon = Daemon::detached_at(home, &text);
+    holds_for("each line is there once", Duration::from_millis(300), || {
+        daemon.lines_with("serving on ").len() <= 1
+    });
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_for_end();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::ids::ChildPid;
 pub use crate::log::line::cause;
 use crate::master::bequest::VARIABLE;
 use crate::scoreboard::board::BoardError;
+use nix::errno::Errno;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -273,6 +274,9 @@ impl StartError {
             }
             Self::NoGroup { .. } => "set Group",
             Self::BoardHeld { .. } => "stop it, or give this one another ScoreBoardFile",
+            Self::Log { source, .. } if source.raw_os_error() == Some(Errno::ENXIO as i32) => {
+                "nobody reads from it, if it is a pipe: start its reader first"
+            }
             Self::Log { source, .. } | Self::PidFile { source, .. } => file_advice(source)?,
             Self::Board(BoardError::Create { source, .. }) => file_advice(source)?,
             Self::Board(BoardError::Room { source, .. }) if source.kind() == StorageFull => {
@@ -342,7 +346,7 @@ mod tests {
     #[test]
     fn each_fault_says_what_why_and_what_to_do() {
         let os = io::Error::from_raw_os_error;
-        let (eacces, enoent, eaddrinuse, enospc) = (13, 2, 98, 28);
+        let (eacces, enoent, enxio, eaddrinuse, enospc) = (13, 2, 6, 98, 28);
         for (error, want) in [
             (
                 StartError::Listen { address: "127.0.0.1:80".parse().unwrap(), source: os(eacces) },
@@ -353,6 +357,11 @@ mod tests {
                 StartError::Listen { address: "[::]:8080".parse().unwrap(), source: os(eaddrinuse) },
                 "cannot listen on [::]:8080: Address already in use; another process listens there; stop it \
                  (ss -ltnp shows it) or change Listen",
+            ),
+            (
+                StartError::Log { target: "/run/log.fifo".into(), source: os(enxio) },
+                "cannot open log /run/log.fifo: No such device or address; nobody reads from it, if it is a pipe: \
+                 start its reader first",
             ),
             (
                 StartError::PidFile { path: "/no/where.pid".into(), source: os(enoent) },

@@ -213,10 +213,7 @@ fn name(target: &LogTarget) -> String {
 fn open(target: &LogTarget) -> io::Result<Target> {
     let plain = |writer: OwnedFd| Target { sink: Sink::from(writer), program: None };
     match target {
-        LogTarget::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-            Ok(plain(file.into()))
-        }
+        LogTarget::File(path) => fd::append(path, 0o640).map(plain),
         LogTarget::Program(command) => {
             let (reader, writer) = fd::pipe()?;
             let command = command.clone();

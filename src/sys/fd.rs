@@ -7,6 +7,8 @@ use nix::sys::stat::fstat;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// An eventfd: many threads may wait for it in their polls, any may signal it.
 ///
@@ -151,6 +153,20 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a file for appending, and makes it with `mode` if it is not there. Writing to it blocks; opening it does not,
+/// even if it is a pipe of the file system that nobody reads from.
+///
+/// # Errors
+/// As open(2); ENXIO for such a pipe.
+pub fn append(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(mode).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = OwnedFd::from(options.open(path)?);
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(file)
+}
+
 /// Whether both are descriptors of the same file, socket or pipe, be it of its other end.
 ///
 /// # Errors
@@ -199,5 +215,21 @@ mod tests {
         let copy = duplicate(writer.as_fd()).unwrap();
         assert!(are_the_same(reader.as_fd(), copy.as_fd()).unwrap());
         assert!(!are_the_same(reader.as_fd(), another.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_from_is_refused_and_one_with_a_reader_blocks() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = append(&path, 0o640).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENXIO));
+        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let file = home.path().join("file");
+        for path in [&path, &file] {
+            let opened = append(path, 0o640).unwrap();
+            let flags = OFlag::from_bits_retain(fcntl(&opened, FcntlArg::F_GETFL).unwrap());
+            assert!(flags.contains(OFlag::O_APPEND) && !flags.contains(OFlag::O_NONBLOCK), "{flags:?}");
+        }
     }
 }

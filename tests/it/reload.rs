@@ -7,6 +7,7 @@ use crate::support::daemon::get;
 use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, holds_for, ostler, processes, wait_until};
 use nix::sys::signal::Signal;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -437,6 +438,24 @@ fn rotating_a_log_loses_and_splits_no_line() {
     };
     wait_until("every line", || (lines().0 >= served).then_some(()));
     assert_eq!(lines(), (served, served), "whole lines, all lines");
+}
+
+#[test]
+fn a_log_that_is_a_pipe_without_a_reader_holds_nobody_up() {
+    let home = Home::new();
+    let pipe = home.path("access.fifo");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("the test's own directory");
+    let reader = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe);
+    let reader = reader.expect("it is there");
+    let backend = Backend::start();
+    let text = format!("MPM event\nCustomLog {} common\nProxyPass / {}/", pipe.display(), backend.url());
+    let daemon = Daemon::at(home, &text);
+    reload(&daemon);
+    drop(reader);
+    let log = refused(&daemon);
+    assert!(log.contains("access.fifo: No such device or address; nobody reads from it"), "{log}");
+    daemon.tolerate("cannot write the access log");
+    assert_eq!(daemon.get("/").status, 200);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Listeners {
     }
 
     /// Binds every `Listen` of `config`, or none; takes a second descriptor of those that `open` holds for the same
-    /// line already. What `open` holds stays as it is.
+    /// line already. What `open` holds stays as it is, until [`Listeners::adjust`].
     ///
     /// A socket of the service manager's that no line asks for is a fault, and not only closed: the manager keeps it
     /// open, so that clients could still connect there and would wait for an answer for ever.
@@ -86,10 +86,6 @@ impl Listeners {
                 None => bind_one(listen, options, open),
             };
             let fd = fd.map_err(|source| StartError::Listen { address: listen.address, source })?;
-            if known.is_some() {
-                // It listens; what it can't be given, a larger buffer say, it does without.
-                let _ = socket::adjust_listener(fd.as_fd(), &options);
-            }
             let owner = known.map_or(Owner::Us, |known| known.owner);
             let address = socket::local_address(fd.as_fd()).unwrap_or(listen.address);
             Ok(Listener { id, listen: *listen, any_family, fd, address, owner })
@@ -101,6 +97,38 @@ impl Listeners {
             }
             None => Ok(Self(bound)),
         }
+    }
+
+    /// Gives those that were open before what `config` says of all, for connections to come. To be called when it is
+    /// certain that this configuration is the one that serves: others may serve at them until then.
+    pub fn adjust(&self, config: &Config) {
+        for listener in &self.0 {
+            // It listens; what it can't be given, a larger buffer say, it does without.
+            let _ = socket::adjust_listener(listener.fd.as_fd(), &options(&listener.listen, config));
+        }
+    }
+
+    /// What those keep that `old` has too although this `config` does not say it any more, a sentence for each
+    /// directive: the kernel takes back no buffer's size.
+    #[must_use]
+    pub fn remnants(&self, config: &Config, old: &Self, old_config: &Config) -> Vec<String> {
+        let kept = self.0.iter().filter(|mine| old.0.iter().any(|theirs| theirs.is_same_as(mine)));
+        let kept: Vec<String> = kept.map(|listener| listener.address.to_string()).collect();
+        let sizes = [
+            ("SendBufferSize", old_config.send_buffer, config.send_buffer),
+            ("ReceiveBufferSize", old_config.receive_buffer, config.receive_buffer),
+        ];
+        let is_gone =
+            |before: Option<u32>, now: Option<u32>| before.is_some() && now.is_none() && !kept.is_empty();
+        let gone = sizes.into_iter().filter(|&(_, before, now)| is_gone(before, now));
+        gone.map(|(name, ..)| {
+            let keeps = if kept.len() == 1 { "keeps its size" } else { "keep their sizes" };
+            format!(
+                "{name} is not set any more, but {} {keeps} until the server is stopped and started",
+                kept.join(", ")
+            )
+        })
+        .collect()
     }
 
     /// The places, in `others`, of those that are here too.

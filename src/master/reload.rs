@@ -357,6 +357,12 @@ impl Master {
         let old = std::mem::replace(&mut self.generation, next);
         let current = &self.generation;
         self.estate.log = current.log.clone();
+        if let (Some(ours), Some(theirs)) = (&current.listeners, &old.listeners) {
+            ours.adjust(&current.config);
+            for remnant in ours.remnants(&current.config, theirs, &old.config) {
+                warn!(self.estate.log, "{remnant}"; "module" => Module::Core.name());
+            }
+        }
         if self.estate.captive_stderr
             && let Some(errors) = current.logs.error_log_apart(&current.config)
             && let Err(error) = fd::redirect_standard_error(errors)

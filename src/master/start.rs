@@ -88,6 +88,9 @@ pub fn run(startup: Startup) -> Result<i32, StartError> {
     if let Some(predecessor) = &mut predecessor {
         predecessor.kept = found.listeners.places_among(&inherited);
         predecessor.status = left;
+    } else {
+        // Nobody else serves at those of a service manager.
+        found.listeners.adjust(&found.config);
     }
     drop(inherited);
     let Found { config, descent, logs, listeners, doors } = found;

@@ -89,6 +89,7 @@ impl Master {
         }
         if let Some(listeners) = &mut self.generation.listeners {
             listeners.take_possession();
+            listeners.adjust(&self.generation.config);
         }
         if let Some(predecessor) = &mut self.predecessor {
             // With those that nobody uses any more their names go.

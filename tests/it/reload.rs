@@ -6,7 +6,7 @@
 use crate::support::daemon::get;
 use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, holds_for, ostler, processes, wait_until};
 use nix::sys::signal::Signal;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -381,6 +381,39 @@ fn a_generation_that_does_not_come_up_changes_nothing() {
     rewrite(&daemon, &good);
     reload(&daemon);
     assert_eq!(daemon.get("/").status, 200);
+}
+
+/// How many of twenty clients find room in the kernel's queue while nobody accepts.
+#[track_caller]
+fn queued(daemon: &Daemon) -> usize {
+    let [child] = daemon.wait_for_children(1)[..] else { panic!("one child") };
+    // Whoever has queued before has been accepted then.
+    assert_eq!(daemon.get("/").status, 200);
+    processes::send(child, Signal::SIGSTOP);
+    wait_until("its stop", || processes::look(child).filter(|process| process.state == 'T'));
+    let connect = |_| TcpStream::connect_timeout(&daemon.address(), Duration::from_millis(300)).ok();
+    let clients: Vec<TcpStream> = (0..20).map_while(connect).collect();
+    processes::send(child, Signal::SIGCONT);
+    clients.len()
+}
+
+#[test]
+fn a_socket_is_changed_only_by_a_reload_that_succeeds() {
+    let backend = Backend::start();
+    let good = format!("MPM event\n{}ProxyPass / {}/", Mpm::Event.one_child(), backend.url());
+    let daemon = Daemon::at(Home::new(), &format!("Listen 127.0.0.1:0\nSendBufferSize 65536\n{good}"));
+    assert_eq!(queued(&daemon), 20);
+    let other = TcpListener::bind("127.0.0.1:0").expect("port 0 is always free");
+    let taken = other.local_addr().expect("it is bound");
+    rewrite(&daemon, &format!("Listen 127.0.0.1:0\nListenBacklog 7\nListen {taken}\n{good}"));
+    let log = refused(&daemon);
+    assert!(log.contains("cannot listen on"), "{log}");
+    assert_eq!(queued(&daemon), 20, "refused");
+    rewrite(&daemon, &format!("Listen 127.0.0.1:0\nListenBacklog 7\n{good}"));
+    reload(&daemon);
+    let line = daemon.wait_for_log("SendBufferSize");
+    assert!(line.contains(&format!("not set any more, but {} keeps its size", daemon.address())), "{line}");
+    assert!((1..20).contains(&queued(&daemon)), "carried out");
 }
 
 #[test]

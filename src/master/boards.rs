@@ -202,6 +202,12 @@ impl Boards {
         self.all().map(|board| board.connections(slot)).max().unwrap_or(0)
     }
 
+    /// Whether the child in `slot` says that it has tunnels.
+    #[must_use]
+    pub fn has_tunnels(&self, slot: SlotIndex) -> bool {
+        self.all().any(|board| board.has_tunnels(slot))
+    }
+
     /// Whether the child in `slot` says that it has nothing left but tunnels.
     #[must_use]
     pub fn has_only_tunnels(&self, slot: SlotIndex) -> bool {

@@ -82,15 +82,16 @@ pub struct Recycling {
     pub lingering: u32,
 }
 
-/// Whether one more of `active` children may be replaced because it has served its number: a tenth of them at a
-/// time, and at least one.
+/// Whether one more child may be replaced because it has served its number: a tenth of them at a time, and at least one.
 ///
-/// An old one that has nothing left but tunnels costs no capacity, and no one knows when it ends: it holds nobody
-/// up, as long as a slot is left for a reload, which is what would end it.
+/// An old one that has nothing left but tunnels costs no capacity, and no one knows when it ends: it holds nobody up, as
+/// long as there are slots for as many children as the load may ask for, and one for a reload, which is what would end
+/// it. So with the next that `may_linger`, because it has tunnels now; it stays where it is until they are gone.
 #[must_use]
-pub fn may_recycle(active: u32, recycling: Recycling, free_slots: u32) -> bool {
-    let reserve = u32::from(recycling.lingering > 0);
-    recycling.changing < (active / 10).max(1) && free_slots > reserve
+pub fn may_recycle(census: &Census, limits: &Limits, recycling: Recycling, may_linger: bool) -> bool {
+    let growth = limits.max_children.saturating_sub(census.active);
+    let reserve = if recycling.lingering > 0 || may_linger { growth + 1 } else { 0 };
+    recycling.changing < (census.active / 10).max(1) && census.free_slots > reserve
 }
 
 /// What to do now.
@@ -378,20 +379,31 @@ mod tests {
 
     #[test]
     fn a_tenth_may_be_replaced_at_a_time_and_tunnels_hold_nobody_up() {
-        for (active, changing, lingering, free_slots, want, why) in [
-            (1, 0, 0, 1, true, "at least one"),
-            (1, 1, 0, 5, false, "one at a time"),
-            (19, 1, 0, 9, false, "a tenth of 19 is one"),
-            (20, 1, 0, 9, true, "a tenth of 20 is two"),
-            (20, 2, 0, 9, false, "and not three"),
-            (2, 0, 0, 0, false, "no slot"),
-            (2, 0, 0, 1, true, "the last slot, for a moment"),
-            (2, 0, 1, 2, true, "an old one with tunnels does not count"),
-            (2, 0, 7, 2, true, "however many"),
-            (2, 0, 1, 1, false, "but one slot is left for a reload"),
-            (2, 1, 1, 9, false, "nor does it make room for more"),
+        for (most, active, changing, lingering, free_slots, want, why) in [
+            (20, 1, 0, 0, 1, true, "at least one"),
+            (20, 1, 1, 0, 5, false, "one at a time"),
+            (20, 19, 1, 0, 9, false, "a tenth of 19 is one"),
+            (20, 20, 1, 0, 9, true, "a tenth of 20 is two"),
+            (20, 20, 2, 0, 9, false, "and not three"),
+            (2, 2, 0, 0, 0, false, "no slot"),
+            (2, 2, 0, 0, 1, true, "the last slot, for a moment"),
+            (2, 2, 0, 1, 2, true, "an old one with tunnels does not count"),
+            (2, 2, 0, 7, 2, true, "however many"),
+            (2, 2, 0, 1, 1, false, "but one slot is left for a reload"),
+            (2, 2, 1, 1, 9, false, "nor does it make room for more"),
+            (2, 1, 0, 1, 2, false, "and one for each child that the load may ask for"),
+            (2, 1, 0, 1, 3, true, "which there is here"),
+            (16, 3, 0, 1, 14, false, "thirteen and a reload"),
+            (16, 3, 0, 1, 15, true, "and the heir"),
+            (1, 2, 0, 1, 2, true, "more than there may be, for a moment"),
         ] {
-            assert_eq!(may_recycle(active, Recycling { changing, lingering }, free_slots), want, "{why}");
+            let census = Census { active, starting: 0, busy: 0, idle: 0, free_slots };
+            let limits = Limits { max_children: most, ..LIMITS };
+            let recycling = Recycling { changing, lingering };
+            assert_eq!(may_recycle(&census, &limits, recycling, false), want, "{why}");
+            let one_more = Recycling { changing, lingering: lingering.max(1) };
+            let same = may_recycle(&census, &limits, one_more, false);
+            assert_eq!(may_recycle(&census, &limits, recycling, true), same, "{why}; it may be the first");
         }
     }
 

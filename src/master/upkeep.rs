@@ -207,19 +207,29 @@ impl Master {
 
     /// Forks heirs for children whose end is near, a tenth of the children at once and at least one.
     fn fork_heirs(&mut self, now: Moment) {
-        let active = self.census().active;
         let current = self.generation.number;
         let near_end =
             |child: &Child| child.near_end && child.stage == Stage::Ready && child.generation == current;
-        let waiting = self.children.iter().filter(|(_, child)| near_end(child)).map(|(_, child)| child.pid);
-        let waiting: Vec<ChildPid> = waiting.filter(|&pid| !self.children.has_heir(pid)).collect();
-        for pid in waiting {
-            let board = &self.estate.board;
-            let recycling = self.children.recycling(|slot| board.has_only_tunnels(slot));
-            let may = policy::may_recycle(active, recycling, self.room());
-            if !may || !self.fork(Some(pid), now) {
+        let waiting = self.children.iter().filter(|(_, child)| near_end(child));
+        let mut waiting: Vec<(SlotIndex, ChildPid)> =
+            waiting.map(|(slot, child)| (slot, child.pid)).collect();
+        waiting.retain(|&(_, pid)| !self.children.has_heir(pid));
+        if waiting.is_empty() {
+            return;
+        }
+        let mut census = self.census();
+        let board = &self.estate.board;
+        let mut recycling = self.children.recycling(|slot| board.has_only_tunnels(slot));
+        for (slot, pid) in waiting {
+            let may_linger = self.estate.board.has_tunnels(slot);
+            if !policy::may_recycle(&census, &self.generation.limits, recycling, may_linger) {
+                continue;
+            }
+            if !self.fork(Some(pid), now) {
                 break;
             }
+            census.free_slots = census.free_slots.saturating_sub(1);
+            recycling.changing += 1;
         }
     }
 

@@ -644,6 +644,13 @@ impl Board {
         self.lent(slot).map_or(0, |(place, _)| place.process.connections.total.load(Relaxed))
     }
 
+    /// Whether the child in `slot` says that it has tunnels: to choose by, not to trust.
+    #[must_use]
+    pub fn has_tunnels(&self, slot: SlotIndex) -> bool {
+        let counts = self.lent(slot).map(|(place, _)| &place.process.connections);
+        counts.is_some_and(|counts| counts.tunnels.load(Relaxed) > 0)
+    }
+
     /// Whether the child in `slot` says that all connections it has left are tunnels: to choose by, not to trust.
     #[must_use]
     pub fn has_only_tunnels(&self, slot: SlotIndex) -> bool {

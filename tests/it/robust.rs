@@ -392,6 +392,62 @@ fn tunnels() -> Backend {
     })
 }
 
+/// A client that has made a tunnel of its connection.
+#[track_caller]
+fn tunnel(daemon: &Daemon) -> Client {
+    let mut tunnel = daemon.connect();
+    tunnel.send(
+        "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        use std::io::Read;
+        let mut byte = [0];
+        tunnel.stream().read_exact(&mut byte).expect("the head of the 101");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    tunnel
+}
+
+#[test]
+fn recycled_children_with_tunnels_leave_room_for_others_and_for_a_reload() {
+    for mpm in [Mpm::Event, Mpm::Worker] {
+        for (servers, most) in [(1, 3), (2, 5)] {
+            let backend = tunnels();
+            let text = format!(
+                "StartServers 1\nServerLimit {servers}\nThreadsPerChild 4\nMaxRequestWorkers {}\nMinSpareThreads 1\n\
+                 MaxSpareThreads 8\nMaxRequestsPerChild 5\nProxyPass / {}/",
+                servers * 4,
+                backend.url()
+            );
+            let daemon = Daemon::under(mpm, &text);
+            let mut held = Vec::new();
+            for _ in 0..servers {
+                held.push(tunnel(&daemon));
+                let before = daemon.children();
+                // More than any child may have, and then some.
+                for _ in 0..40 {
+                    assert_eq!(daemon.get("/").status, 200);
+                    if daemon.children() != before {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            let address = daemon.address();
+            let clients = at_once(most, move |_| crate::support::daemon::get(address, "/hold"));
+            backend.wait_for_now(most);
+            daemon.signal(Signal::SIGHUP);
+            daemon.wait_for_log("] serving generation 2");
+            assert_eq!(daemon.get("/").status, 200);
+            backend.release();
+            all_served(clients);
+        }
+    }
+}
+
 under_each_mpm! {
     fn a_tunnel_does_not_hold_up_the_recycling_of_others(mpm) {
         let backend = tunnels();
@@ -402,19 +458,7 @@ under_each_mpm! {
         };
         let daemon =
             Daemon::under(mpm, &format!("{limits}MaxRequestsPerChild 20\nProxyPass / {}/", backend.url()));
-        let mut tunnel = daemon.connect();
-        tunnel.send(
-            "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-        );
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            use std::io::Read;
-            let mut byte = [0];
-            tunnel.stream().read_exact(&mut byte).expect("the head of the 101");
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        let mut tunnel = tunnel(&daemon);
         let holder = daemon.child_of(&tunnel);
         // Enough that its holder is used up, and then some of the others: all but the holder are new in the end.
         // (Under prefork the holder has one request only, and the others come and go beside it.)

@@ -86,7 +86,7 @@ impl Heritage {
                 address.ip().is_unspecified() && socket::takes_any_family(fd.as_fd()).unwrap_or(false);
             let listen = Listen { address, any_family };
             let id = ListenerId(number.unsigned_abs());
-            Ok(Listener { id, listen, any_family, fd, address, owner: Owner::Manager })
+            Ok(Listener { id, listen, any_family, fd, address, owner: Owner::Manager, is_new: false })
         };
         let listeners = passed.zip(names).map(take).collect::<Result<_, _>>()?;
         Ok(Self { listeners, predecessor: None })
@@ -123,7 +123,15 @@ impl Heritage {
             }
             let address = socket::local_address(fd.as_fd()).unwrap_or(listen.address);
             let owner = if managers { Owner::Manager } else { Owner::Predecessor };
-            listeners.push(Listener { id: ListenerId(place), listen, any_family, fd, address, owner });
+            listeners.push(Listener {
+                id: ListenerId(place),
+                listen,
+                any_family,
+                fd,
+                address,
+                owner,
+                is_new: false,
+            });
         }
         for (name, number) in bequest.others {
             predecessor.others.push((name, take(number)?));

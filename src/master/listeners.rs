@@ -41,6 +41,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Who else holds it.
     pub owner: Owner,
+    /// It has been bound for this generation, and none of its children is ready yet.
+    pub is_new: bool,
 }
 
 impl Listener {
@@ -88,7 +90,7 @@ impl Listeners {
             let fd = fd.map_err(|source| StartError::Listen { address: listen.address, source })?;
             let owner = known.map_or(Owner::Us, |known| known.owner);
             let address = socket::local_address(fd.as_fd()).unwrap_or(listen.address);
-            Ok(Listener { id, listen: *listen, any_family, fd, address, owner })
+            Ok(Listener { id, listen: *listen, any_family, fd, address, owner, is_new: known.is_none() })
         };
         let bound = config.listen.iter().enumerate().map(&mut bind).collect::<Result<_, _>>()?;
         match free.iter().find(|listener| listener.owner == Owner::Manager) {
@@ -177,6 +179,16 @@ impl Listeners {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// There is a child that accepts: those that lie beside others take the clients of these from now on. Before, they
+    /// would only queue them, and those would be lost if this generation did not come up.
+    pub fn begin(&mut self) {
+        for listener in self.0.iter_mut().filter(|listener| listener.is_new) {
+            listener.is_new = false;
+            // One that lies beside nobody is not deaf.
+            let _ = socket::hear_new_connections(listener.fd.as_fd());
+        }
     }
 
     /// Has the kernel let new connections in again after [`Listeners::deafen`].
@@ -350,13 +362,15 @@ mod tests {
         let waiting = std::net::TcpStream::connect(old.0[0].address).unwrap();
         let port = old.0[1].address.port();
         let text = format!("Listen 127.0.0.1:0\nListen 0.0.0.0:{port}");
-        let new = Listeners::bind_beside(&config(&text), &old.all()).unwrap();
+        let mut new = Listeners::bind_beside(&config(&text), &old.all()).unwrap();
         assert_eq!(new.0[0].address, old.0[0].address, "port 0 keeps what the kernel chose");
         assert!(new.has_queued(), "and what waits there");
         assert_eq!(new.0[1].address.port(), port, "the wildcard beside the one address that it covers");
         let kept = new.0[0].address;
         let (_, vanished) = old.divide(&new);
         assert_eq!((vanished.count(), vanished.places().next()), (1, Some(1)));
+        assert!(std::net::TcpStream::connect(("127.0.0.2", port)).is_ok(), "the old one still hears");
+        new.begin();
         vanished.shut();
         assert!(std::net::TcpStream::connect(kept).is_ok(), "what stays is not shut");
         assert!(std::net::TcpStream::connect(("127.0.0.2", port)).is_ok(), "the wildcard has taken over");

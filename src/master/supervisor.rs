@@ -18,6 +18,7 @@ use crate::master::error::{StartError, cause};
 use crate::master::generation::{self, Generation, Retired};
 use crate::master::groom::Grooms;
 use crate::master::heritage::Predecessor;
+use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::pidfile::PidFile;
 use crate::master::pulse::Pulse;
@@ -248,8 +249,12 @@ impl Master {
                 let took = span(now.until(child.forked));
                 debug!(self.estate.log, "child {pid} (slot {slot}) is ready after {took}");
                 self.no_start.succeed(now);
-                if number == self.generation.number {
-                    self.generation.was_ready = true;
+                let next = self.reload.as_mut().and_then(Reload::next_mut);
+                for generation in [Some(&mut self.generation), next].into_iter().flatten() {
+                    if generation.number == number {
+                        generation.was_ready = true;
+                        generation.listeners.iter_mut().for_each(Listeners::begin);
+                    }
                 }
                 if let Phase::Starting { .. } = self.phase {
                     self.phase = Phase::Gathering;

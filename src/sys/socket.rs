@@ -8,7 +8,7 @@ use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, SockRef, Socket, Type};
 use std::io::{self, IoSlice};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -23,7 +23,8 @@ pub struct ListenOptions {
     pub send_buffer: Option<u32>,
     /// SO_RCVBUF of accepted connections in bytes; `None` is the system's.
     pub receive_buffer: Option<u32>,
-    /// Another socket of ours listens on an overlapping address and has been [`share_port`]d for this bind.
+    /// Another socket of ours listens on an overlapping address and has been [`share_port`]d for this bind. The new one
+    /// takes its clients only after [`hear_new_connections`]; until then they see lost packets.
     pub beside: bool,
 }
 
@@ -47,6 +48,10 @@ pub fn listen(address: &SocketAddr, options: &ListenOptions) -> io::Result<Owned
     }
     socket.set_reuse_port(options.beside)?;
     socket.bind(&SockAddr::from(*address))?;
+    if options.beside {
+        // If that cannot be, they are queued at once, and lost if nobody comes to accept them.
+        let _ = drop_new_connections(socket.as_fd());
+    }
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     if options.beside {
         socket.set_reuse_port(false)?;

@@ -440,6 +440,32 @@ fn children_that_cannot_work_are_given_up_and_the_old_ones_stay() {
 }
 
 #[test]
+fn a_refused_reload_takes_no_client_from_a_listener_that_goes_on() {
+    let backend = Backend::start();
+    let port = free_port();
+    let there = SocketAddr::from(([127, 0, 0, 1], port));
+    let text = |listen: &str| {
+        format!("MPM worker\nStartServers 2\nListen {listen}:{port}\nProxyPass / {}/", backend.url())
+    };
+    let daemon = Daemon::at(Home::new(), &text("0.0.0.0"));
+    let size = processes::figure(daemon.master(), "VmSize").expect("it runs") << 10;
+    processes::limit(daemon.master(), "as", size + (512 << 20));
+    rewrite(&daemon, &format!("ThreadStackSize 1073741824\n{}", text("127.0.0.1")));
+    // Those that come between the bind and the refusal may have to knock twice.
+    let clients = Newcomers::start(there, 6);
+    for _ in 0..5 {
+        let log = refused(&daemon);
+        assert!(log.contains("the new generation does not come up: child "), "{log}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    rewrite(&daemon, &text("127.0.0.1"));
+    reload(&daemon);
+    let (served, failures) = clients.finish();
+    assert!(failures.is_empty(), "{} of {served} lost: {failures:#?}", failures.len());
+    assert_eq!(get(there, "/").map(|answer| answer.status), Ok(200));
+}
+
+#[test]
 fn rotating_a_log_loses_and_splits_no_line() {
     let backend = Backend::start();
     let home = Home::new();

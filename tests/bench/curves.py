@@ -28,6 +28,8 @@ from rows import KIB, Row
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Threads give their buffers back when they have been parked for 10 s.
 REST = 13
+# Seconds in which children that have all their clients at once come to share the work.
+SETTLE = 3
 # Seconds in which nothing happens, while it is looked what that costs.
 REST_LOOK = 3
 OUR_COLOUR, REFERENCE_COLOUR = COLOURS["ostler"], COLOURS["nginx"]
@@ -184,8 +186,9 @@ def spread(tools, cores, seconds):
         server = field.add(row)
         rate = int(load(row, server, field.origin, 3, field.client_cores)["rps"] / 2)
         requests = lambda: {child["slot"]: child["latency"]["count"] for child in children_of(server, tools)}
+        client = meters.open_loop(tools["bench-open-loop"], row, server.port, rate, SETTLE, seconds, field.client_cores)
+        time.sleep(SETTLE)
         before = requests()
-        client = meters.open_loop(tools["bench-open-loop"], row, server.port, rate, 0, seconds, field.client_cores)
         busy, looks = {}, 0
         while client.poll() is None:
             for child in children_of(server, tools):

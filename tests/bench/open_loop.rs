@@ -91,19 +91,28 @@ fn receive(conn: &mut Conn, input: &mut [u8], want: usize) -> io::Result<bool> {
     }
 }
 
-/// The gaps between requests: exponential, from a generator whose seed is fixed so that all contestants meet the
-/// same bursts.
+/// A generator whose seed is fixed, so that all contestants meet the same.
+struct Dice(u64);
+
+impl Dice {
+    /// 53 bits.
+    fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+}
+
+/// The gaps between requests: exponential.
 struct Gaps {
-    state: u64,
+    dice: Dice,
     mean: f64,
 }
 
 impl Gaps {
     fn next(&mut self) -> Duration {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        let chance = ((self.state >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
+        let chance = (self.dice.draw() as f64 + 1.0) / (1_u64 << 53) as f64;
         Duration::from_secs_f64(-chance.ln() * self.mean)
     }
 }
@@ -133,10 +142,10 @@ fn main() -> io::Result<()> {
         poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
         conns.push(Conn { stream, due: None, head: Vec::new(), body: None });
     }
-    // The one that has rested longest is next, so that all take part.
-    let mut free: VecDeque<usize> = (0..connections).collect();
+    let mut free: Vec<usize> = (0..connections).collect();
     let mut waiting: VecDeque<Duration> = VecDeque::new();
-    let mut gaps = Gaps { state: 0x9e37_79b9_7f4a_7c15, mean: 1.0 / rate as f64 };
+    let mut gaps = Gaps { dice: Dice(0x9e37_79b9_7f4a_7c15), mean: 1.0 / rate as f64 };
+    let mut choice = Dice(0x2545_f491_4f6c_dd1d);
     let mut latencies: Vec<u32> = Vec::with_capacity(rate * (span.as_secs() as usize + 1) * 11 / 10);
     let mut events = Events::with_capacity(1024);
     let mut input = vec![0; 64 * 1024];
@@ -155,9 +164,11 @@ fn main() -> io::Result<()> {
         }
         most_waiting = most_waiting.max(waiting.len());
         while let Some(due) = waiting.front().copied()
-            && let Some(place) = free.pop_front()
+            && !free.is_empty()
         {
             waiting.pop_front();
+            // Any of them: all take part, and in no order that would have one child of a server busy after the other.
+            let place = free.swap_remove(choice.draw() as usize % free.len());
             // A request is smaller than an empty send buffer.
             let count = conns[place].stream.write(request.as_bytes())?;
             if count < request.len() {
@@ -196,7 +207,7 @@ fn main() -> io::Result<()> {
                 if due >= lead {
                     latencies.push(u32::try_from(late).unwrap_or(u32::MAX));
                 }
-                free.push_back(place);
+                free.push(place);
             }
         }
     }

@@ -64,6 +64,12 @@ class Stage:
                     own=kind != "httpd" and kinds.count(kind) > 1)
             self.guarded(name, begin)
 
+    def go_on(self, before):
+        """Takes in the rounds of an earlier run of this row, if all that play now were in it to the end."""
+        told = before.get("contestants", {})
+        if all("fault" not in told.get(name, {"fault": "absent"}) for name in self.rounds):
+            self.rounds = {name: list(told[name]["rounds"]) for name in self.rounds}
+
     def living(self):
         return [name for name in self.rounds if name not in self.faults]
 
@@ -232,6 +238,7 @@ def read_arguments():
     parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
     parser.add_argument("--readme", metavar="FILE", help="put the table of the ratios into this file, between its marks")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
+    parser.add_argument("--more", metavar="FILE", help="go on with what --json wrote of the same programs: its rounds count, too")
     parser.add_argument("--ostler", metavar="PATH", default=os.environ.get("OSTLER"),
                         help="a release build (by default it is built)")
     parser.add_argument("--instructions", action="store_true",
@@ -268,12 +275,27 @@ def chosen(row, against):
     return tuple(name for name in row.contestants if name in wanted or contestants.family(name) == "ostler")
 
 
+def earlier(path, results):
+    """The rows of an earlier run, whose rounds are added to those to come; it must be of the same programs."""
+    with open(path) as f:
+        found = json.load(f)
+    for name in ("cpu", "cores", "kernel", "rustc", "ostler", "nginx", "haproxy", "httpd", "wrk"):
+        if found["machine"][name] != results["machine"][name]:
+            raise SystemExit(f"{path} is of another {name}: {found['machine'][name]}, not {results['machine'][name]}")
+    if found["seconds"] != results["seconds"]:
+        raise SystemExit(f"rounds in {path} have {found['seconds']} s, not {results['seconds']}")
+    results["rounds"] += found["rounds"]
+    results["machine"]["load_before"] = found["machine"]["load_before"]
+    return found["rows"]
+
+
 def measure(a):
     machine.find_servers()
     machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset"])
     cores = machine.two_cores()
     tools = machine.build(["bench-origin", "bench-relay", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "rows": {}}
+    before = earlier(a.more, results) if a.more else {}
     rows = [row for row in ROWS if not a.only or row.name in a.only]
     for row in rows:
         names = chosen(row, a.against)
@@ -282,6 +304,7 @@ def measure(a):
             # Workers leave root for a user that must reach their files.
             os.chmod(directory, 0o755)
             stage = Stage(row, names, tools, directory, cores)
+            stage.go_on(before.get(row.name, {}))
             try:
                 if row.kind == "start":
                     stage.start_and_reload(a.rounds)

@@ -181,7 +181,7 @@ def children_of(server, tools):
 
 def spread(tools, cores, seconds):
     """How evenly four children share an open-loop load of half of what they can do: busy workers and requests, by child."""
-    row = replace(PLAIN, children=4, delay=10, clients=1000)
+    row = replace(PLAIN, children=4, delay=10, clients=128)
     with Field(tools, cores) as field:
         server = field.add(row)
         rate = int(load(row, server, field.origin, 3, field.client_cores)["rps"] / 2)

@@ -99,12 +99,14 @@ def facts(tools):
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    changed = "+changes" if output(["git", "status", "--porcelain", "--untracked-files=no"]) else ""
+    # What the daemon is made of: its figures stay its own when something else changes.
+    sources = ["--", "src", "Cargo.toml", "Cargo.lock"]
+    changed = "+changes" if output(["git", "status", "--porcelain"] + sources) else ""
     first = lambda words: (output(words).splitlines() or ["unknown"])[0]
     return {
         "cpu": model, "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
         "rustc": first(["rustc", "--version"]),
-        "ostler": first([tools["ostler"], "-v"]) + f" ({first(['git', 'rev-parse', '--short', 'HEAD'])}{changed})",
+        "ostler": first([tools["ostler"], "-v"]) + f" ({first(['git', 'log', '-1', '--format=%h'] + sources)}{changed})",
         "nginx": first(["nginx", "-v"]), "haproxy": first(["haproxy", "-v"]), "httpd": first(["apache2", "-v"]),
         "wrk": first(["wrk", "-v"]), "load_before": load(),
     }

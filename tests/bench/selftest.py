@@ -194,6 +194,24 @@ class Sums(unittest.TestCase):
         self.assertNotIn("switches", result["ostler"]["ratio"])
         self.assertNotIn("requests", result["ostler"]["ratio"])
 
+    def test_rounds_of_an_earlier_run_count_if_all_were_in_it(self):
+        row = Row("test", "", ("nginx", "ostler"))
+        stage = bench.Stage(row, row.contestants, {}, "", [CORE, CORE])
+        whole = {name: told([figures(1.0), figures(2.0)]) for name in row.contestants}
+        for before, want in (({}, 0), ({"nginx": whole["nginx"]}, 0), (whole | {"ostler": {"fault": "gone"}}, 0), (whole, 2)):
+            stage.go_on({"contestants": before})
+            self.assertEqual([len(rounds) for rounds in stage.rounds.values()], [want] * 2)
+        machine = facts() | {"rustc": "1"}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+            json.dump({"machine": machine, "rounds": 5, "seconds": 1, "rows": {"test": {}}}, f)
+            f.flush()
+            results = {"machine": dict(machine), "rounds": 3, "seconds": 1}
+            self.assertEqual(bench.earlier(f.name, results), {"test": {}})
+            self.assertEqual(results["rounds"], 8)
+            for other in ({"machine": machine | {"ostler": "another"}, "seconds": 1}, {"machine": machine, "seconds": 2}):
+                with self.assertRaises(SystemExit):
+                    bench.earlier(f.name, {"rounds": 3} | other)
+
     def test_a_reference_that_failed_gives_no_ratios(self):
         row = Row("test", "", ("nginx", "ostler"))
         stage = played(row, nginx=[figures(1.0)], ostler=[figures(2.0), figures(2.0)])

@@ -219,7 +219,7 @@ def summary(stage):
             values = [r[figure] for r in rounds]
             told["median"][figure] = statistics.median(values)
             ratios = [one[figure] / two[figure] for one, two in zip(rounds, base) if two[figure]]
-            if ratios and row.reference not in stage.faults and figure not in ("requests", "dials", "most_late"):
+            if ratios and row.reference not in stage.faults and figure not in ("requests", "dials", "most_late", "spoiled"):
                 told["ratio"][figure] = [statistics.median(ratios), min(ratios), max(ratios)]
         result["contestants"][name] = told
     return result
@@ -238,7 +238,7 @@ def read_arguments():
     parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
     parser.add_argument("--readme", metavar="FILE", help="put the table of the ratios into this file, between its marks")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
-    parser.add_argument("--more", metavar="FILE", help="go on with what --json wrote of the same programs: its rounds count, too")
+    parser.add_argument("--more", metavar="FILE", help="go on with what --json wrote of the same programs: its rounds count too, and its rows stay")
     parser.add_argument("--ostler", metavar="PATH", default=os.environ.get("OSTLER"),
                         help="a release build (by default it is built)")
     parser.add_argument("--instructions", action="store_true",
@@ -268,6 +268,11 @@ def read_arguments():
     return a
 
 
+def fewest_rounds(rows):
+    """How many rounds every row has at least; of who failed none is asked for."""
+    return min((len(told["rounds"]) for row in rows for told in row["contestants"].values() if "rounds" in told), default=0)
+
+
 def chosen(row, against):
     if not against:
         return row.contestants
@@ -284,7 +289,6 @@ def earlier(path, results):
             raise SystemExit(f"{path} is of another {name}: {found['machine'][name]}, not {results['machine'][name]}")
     if found["seconds"] != results["seconds"]:
         raise SystemExit(f"rounds in {path} have {found['seconds']} s, not {results['seconds']}")
-    results["rounds"] += found["rounds"]
     results["machine"]["load_before"] = found["machine"]["load_before"]
     return found["rows"]
 
@@ -296,6 +300,8 @@ def measure(a):
     tools = machine.build(["bench-origin", "bench-relay", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "rows": {}}
     before = earlier(a.more, results) if a.more else {}
+    # What is not played now stays as it was.
+    results["rows"] |= before
     rows = [row for row in ROWS if not a.only or row.name in a.only]
     for row in rows:
         names = chosen(row, a.against)
@@ -317,6 +323,7 @@ def measure(a):
             finally:
                 stage.close()
         results["rows"][row.name] = summary(stage)
+        results["rounds"] = fewest_rounds(results["rows"].values())
         results["machine"]["load_after"] = machine.load()
         if a.json:
             # After each row, so that a run that is cut short leaves what it has.

@@ -3,9 +3,10 @@
 //! `bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS` sends RATE requests a second, at random times
 //! (exponential gaps, always the same ones), over CONNECTIONS kept-alive connections, and prints one line of
 //! JSON. A latency counts from the moment at which the request was due, so a request that had to wait for a free
-//! connection, or for this program, is late by that too: what a slow server does to those behind shows, which a
-//! closed loop (wrk) hides by sending less. What was due in the first LEAD milliseconds is not counted: then all
-//! connections are new. `most_late` is by how much this program itself was late at most. Every answer must be a 200 with BYTES times `x` and no more.
+//! connection is late by that too: what a slow server does to those behind shows, which a closed loop (wrk) hides by
+//! sending less. What was due in the first LEAD milliseconds is not counted: then all connections are new. Nor is what
+//! was due or under way while this program itself did not run although something was due (its core is not its own): that
+//! is `spoiled`, and `most_late` is for how long at most. Every answer must be a 200 with BYTES times `x` and no more.
 
 // A program that measures has no clock handed in.
 #![allow(clippy::disallowed_methods)]
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 const TIMER: Token = Token(usize::MAX - 1);
 /// How long answers may take that are still out at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// This late for a request, the program has not run when it should have.
+const LATE: Duration = Duration::from_millis(1);
 
 struct Conn {
     stream: TcpStream,
@@ -153,12 +156,18 @@ fn main() -> io::Result<()> {
     let mut next = gaps.next();
     let mut most_waiting = 0;
     let mut most_late = Duration::ZERO;
+    // When it last came back from where it was not running; what was due before, and is not over, is spoiled.
+    let mut back = Duration::ZERO;
+    let mut spoiled = 0;
     loop {
         let now = start.elapsed();
         while next <= now && next < span {
             waiting.push_back(next);
             if next >= lead {
                 most_late = most_late.max(now - next);
+            }
+            if now - next > LATE {
+                back = now;
             }
             next += gaps.next();
         }
@@ -204,7 +213,11 @@ fn main() -> io::Result<()> {
                 && let Some(due) = conns[place].due.take()
             {
                 let late = start.elapsed().saturating_sub(due).as_micros();
-                if due >= lead {
+                if due < lead {
+                    // The connections are new.
+                } else if due < back {
+                    spoiled += 1;
+                } else {
                     latencies.push(u32::try_from(late).unwrap_or(u32::MAX));
                 }
                 free.push(place);
@@ -215,8 +228,8 @@ fn main() -> io::Result<()> {
     let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(0);
     println!(
         "{{\"requests\": {}, \"seconds\": {:.3}, \"p50\": {}, \"p99\": {}, \"p999\": {}, \"most_waiting\": {most_waiting}, \
-         \"most_late\": {}}}",
-        latencies.len(),
+         \"most_late\": {}, \"spoiled\": {spoiled}}}",
+        latencies.len() + spoiled,
         start.elapsed().saturating_sub(lead).as_secs_f64(),
         at(0.5),
         at(0.99),

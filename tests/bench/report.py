@@ -120,8 +120,9 @@ def title(row, result):
 
 
 def table(row, result):
-    head = ["", "CPU us/req", "ratio", "(range)", "requests/s", "ratio", "p50 us", "ratio", "p99 us", "ratio",
-            "switches/req", "ratio", "PSS KiB", "ratio"]
+    rounds = max((len(told.get("rounds", [])) for told in result["contestants"].values()), default=0)
+    head = [f"{rounds} rounds", "CPU us/req", "ratio", "(range)", "requests/s", "ratio", "p50 us", "ratio", "p99 us",
+            "ratio", "switches/req", "ratio", "PSS KiB", "ratio"]
     lines = [head]
     for name, told in result["contestants"].items():
         if "fault" in told or not told["median"]:
@@ -145,7 +146,7 @@ def text(results, rows, notes=None):
     facts, notes = results["machine"], read_notes() if notes is None else notes
     lines = ["", f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; {facts['rustc']}",
              "; ".join(facts[name] for name in ("ostler", "nginx", "haproxy", "httpd", "wrk")),
-             f"{results['rounds']} rounds of {results['seconds']} s; load average {facts['load_before']} before, "
+             f"{results['rounds']} rounds of {results['seconds']} s at least; load average {facts['load_before']} before, "
              f"{facts.get('load_after', '-')} after"]
     for row in rows:
         result = results["rows"].get(row.name)
@@ -199,7 +200,7 @@ def markdown(results, rows):
         said.append(f"A start of two children of 25 threads takes {start['pss_kib'] / 1024:.1f} MiB and {start['start_ms']:.0f} ms to "
                     f"the first response, a reload {start['reload_ms']:.0f} ms (medians).")
     facts = results["machine"]
-    said.append(f"{results['rounds']} interleaved rounds of {results['seconds']} s and more on {facts['cores']} cores ({facts['cpu']}, "
+    said.append(f"At least {results['rounds']} interleaved rounds of {results['seconds']} s on {facts['cores']} cores ({facts['cpu']}, "
                 f"Linux {facts['kernel']}), {facts['nginx'].removeprefix('nginx version: ')}.")
     return "\n".join(lines + [""] + textwrap.wrap(" ".join(said), 128, break_on_hyphens=False))
 

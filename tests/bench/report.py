@@ -236,7 +236,7 @@ def svg(results, rows):
                          f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 3}" fill="{colour}"/>'
                          f'<path d="M{left + min(low, most) * scale:.1f} {y + 5}H{left + min(high, most) * scale:.1f}" '
                          f'stroke="#000"/>'
-                         f'<text x="{left + length + 22:.1f}" y="{y + 10}">{ratio:.2f}'
+                         f'<text x="{left + max(length, min(high, most) * scale) + 6:.1f}" y="{y + 10}">{ratio:.2f}'
                          f'{" (beyond the edge)" if ratio > most else ""}</text>')
             y += bar
         parts.append(f'<text x="6" y="{top + 10}" font-weight="bold">{escape(row.name)}</text>')

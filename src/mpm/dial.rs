@@ -36,10 +36,7 @@ impl Conn {
         let id = active.exchange.backend().expect("an exchange without a backend has been answered");
         let place = child.place(id);
         if !place.health.may_try(now.tick()) {
-            // A place that it may have been told of goes to the next in the line.
-            child.leave_place(self, active);
-            place.health.turn_away();
-            return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
+            return self.turned_away(active, id, child, scratch, now);
         }
         if active.marks.begun == Moment(0) {
             active.marks.begun = now;
@@ -87,17 +84,27 @@ impl Conn {
         now: Moment,
     ) -> Flow {
         let id = active.exchange.backend().expect("a request that is repeated has a backend");
-        let place = child.place(id);
-        if !place.health.may_try(now.tick()) {
-            place.health.turn_away();
-            return self.backend_failed(active, &Failure::LeftAlone, child, scratch, now);
+        if !child.place(id).health.may_try(now.tick()) {
+            return self.turned_away(active, id, child, scratch, now);
         }
-        if let Some(link) = active.link.take() {
-            child.block.backend(id).busy.fetch_sub(1, Relaxed);
-            link.close(child.links());
-        }
-        active.up.pipe = None;
+        self.close_link(active, child);
         self.dial(active, id, 0, child, scratch, now)
+    }
+
+    /// The backend is left alone for a while, since it does not work.
+    #[cold]
+    fn turned_away(
+        &mut self,
+        active: &mut Active,
+        id: BackendId,
+        child: &Child,
+        scratch: &mut Scratch,
+        now: Moment,
+    ) -> Flow {
+        // A place that it may have been told of goes to the next in the line.
+        child.leave_place(self, active);
+        child.place(id).health.turn_away();
+        self.backend_failed(active, &Failure::LeftAlone, child, scratch, now)
     }
 
     /// Opens a connection to the backend's address number `address`; the right to do so has been leased.

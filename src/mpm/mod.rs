@@ -26,6 +26,7 @@
 //! | `conn` | what does one client connection do next? |
 //! | `dial` | how does an exchange get its connection to a backend? |
 //! | `relay` | how do an exchange's bytes move? |
+//! | `ending` | how does an exchange end? |
 //! | `splice` | which bytes of large bodies need not come by, and how do they move? |
 //! | `pipes` | who has which pipe for that? |
 //! | `backends` | which connections to backends are idle, who waits for one, which backend is well? |
@@ -41,6 +42,7 @@ pub mod child;
 pub mod conn;
 mod crew;
 mod dial;
+mod ending;
 mod event;
 mod giveback;
 mod handover;

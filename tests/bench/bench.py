@@ -27,10 +27,6 @@ import report
 from contestants import Failed, Server
 from rows import ROWS
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-# Seconds in which nothing happens, while it is looked what that costs.
-REST = 5
-
 
 class Stage:
     """One row's origin and contestants, alive together; each loses its place by its first fault."""
@@ -104,13 +100,7 @@ class Stage:
         """Puts idle connections beside the others, and looks what they weigh."""
         row = self.row
         before = meters.pss(server.pid)
-        holder = subprocess.Popen(
-            ["taskset", "-c", self.client_cores, sys.executable, os.path.join(HERE, "idle.py"), str(server.port),
-             str(row.idle), row.target, str(row.size)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.holders[server.name] = holder
-        if holder.stdout.readline().strip() != "ready":
-            raise Failed(f"{row.idle} idle connections: {holder.stderr.read()[-300:]}")
+        self.holders[server.name] = curves.hold(server, row, self.client_cores)
         after = meters.pss(server.pid)
         self.once[server.name]["bytes_per_idle"] = (after - before) * 1024 / row.idle
 
@@ -152,7 +142,7 @@ class Stage:
                 self.guarded(name, self.hold)
             time.sleep(curves.REST)
             for name in self.living():
-                self.guarded(name, self.rest, REST)
+                self.guarded(name, self.rest, curves.REST_LOOK)
         rate = 0
         if row.kind == "open" and self.living():
             rate = int(row.load * min(self.once[name]["warm_rps"] for name in self.living()))

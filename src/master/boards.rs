@@ -225,7 +225,8 @@ impl Boards {
 mod tests {
     use super::*;
     use crate::ids::{BackendId, Generation, WorkerIndex};
-    use crate::scoreboard::board::{Birth, Facts};
+    use crate::scoreboard::board::Birth;
+    use crate::scoreboard::facts::Facts;
     use std::sync::atomic::Ordering::Relaxed;
 
     fn board(shape: &Shape) -> Board {

@@ -12,7 +12,7 @@ use crate::master::listeners::Listeners;
 use crate::master::logs::Logs;
 use crate::master::policy::{Limits, Pace};
 use crate::master::status_doors::StatusDoors;
-use crate::scoreboard::board::Facts;
+use crate::scoreboard::facts::Facts;
 use crate::sys::privilege::Identity;
 use std::path::Path;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::master::spawn::{Estate, go_where_cores_go, is_alone};
 use crate::master::status_doors::StatusDoors;
 use crate::master::supervisor::{Master, notice};
 use crate::orders::{Heard, Heir, Order, Orders, Word};
-use crate::scoreboard::board::GroomFacts;
+use crate::scoreboard::facts::GroomFacts;
 use crate::sys::process::{self, ChildExit, Death, signal_name};
 use crate::sys::signal::Signal;
 use crate::sys::{socket, time, title};

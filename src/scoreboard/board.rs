@@ -6,6 +6,7 @@
 
 use crate::clock::Moment;
 use crate::ids::{Generation, SlotIndex};
+use crate::scoreboard::facts::Facts;
 use crate::scoreboard::file;
 pub use crate::scoreboard::layout::Shape;
 use crate::scoreboard::layout::{
@@ -17,7 +18,7 @@ use crate::scoreboard::slot::Slot;
 use crate::scoreboard::snapshot::{Reader, Snapshot, SnapshotError, Worker};
 use crate::scoreboard::state::Stage;
 use crate::scoreboard::sums::{add, drain, drain_all, drain_backend};
-use crate::scoreboard::words::{store_bytes, write_under};
+use crate::scoreboard::words::{set_text, store_bytes, word, write_under};
 use crate::scoreboard::{life, read};
 use crate::sys::shm::{self, SharedMap};
 use std::fmt;
@@ -25,11 +26,9 @@ use std::fs::File;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use zerocopy::FromBytes;
 
 /// Why there is no scoreboard, or no room in it.
@@ -90,59 +89,6 @@ pub struct Birth {
     pub wall_micros: u64,
 }
 
-/// What the header tells of the configuration in force. Texts that are too long are cut.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// The generation that new children belong to.
-    pub generation: Generation,
-    /// When that generation began, in microseconds since 1970.
-    pub wall_micros: u64,
-    /// `event`, `worker` or `prefork`.
-    pub mpm: &'a str,
-    /// Name and version in three numbers, `Ostler/0.1.0`, whatever `ServerTokens` says: collectors need them.
-    pub version: &'a str,
-    /// `ServerName` of the main server.
-    pub server_name: &'a str,
-    /// The configuration file, if there is one.
-    pub config_path: Option<&'a Path>,
-    /// The bound addresses, a blank between them.
-    pub listeners: &'a str,
-    /// `MaxRequestWorkers`.
-    pub max_request_workers: u32,
-    /// `ThreadsPerChild`.
-    pub threads_per_child: u32,
-    /// `MinSpareThreads` or `MinSpareServers`, in workers.
-    pub min_spare: u32,
-    /// `MaxSpareThreads` or `MaxSpareServers`, in workers.
-    pub max_spare: u32,
-    /// `StartServers`.
-    pub start_servers: u32,
-    /// `ExtendedStatus`.
-    pub extended: bool,
-}
-
-/// Who answers for `StatusListen`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct GroomFacts {
-    /// Its pid; 0: there is none.
-    pub pid: u32,
-    /// When it was forked.
-    pub started: Moment,
-    /// How many before it died and were replaced.
-    pub replaced: u32,
-}
-
-/// How a reload went.
-#[derive(Clone, Copy, Debug)]
-pub struct ReloadOutcome<'a> {
-    /// When, in microseconds since 1970.
-    pub wall_micros: u64,
-    /// Whether the new configuration is in force.
-    pub done: bool,
-    /// One line: the first fault of a refused one.
-    pub text: &'a str,
-}
-
 /// What a child is when its slot is lent.
 #[derive(Clone, Copy, Debug)]
 pub struct Loan<'a> {
@@ -174,7 +120,7 @@ pub struct Board {
     reader: BoardReader,
     map: SharedMap,
     shape: Shape,
-    header: &'static Header,
+    pub(super) header: &'static Header,
     slot_table: &'static [SlotEntry],
     backend_table: &'static [BackendEntry],
     pub(super) totals: &'static Totals,
@@ -386,54 +332,6 @@ impl Board {
         store_bytes(&header.boot_id, life::boot_id().unwrap_or_default().as_bytes());
     }
 
-    /// Tells readers what configuration is in force: at start, once the addresses are bound, and at each reload.
-    pub fn set_facts(&self, facts: &Facts<'_>, now: Moment) {
-        let header = self.header;
-        write_under(&header.sequence, || {
-            for (field, value) in [
-                (&header.generation, facts.generation.0),
-                (&header.max_request_workers, facts.max_request_workers),
-                (&header.threads_per_child, facts.threads_per_child),
-                (&header.min_spare, facts.min_spare),
-                (&header.max_spare, facts.max_spare),
-                (&header.start_servers, facts.start_servers),
-                (&header.flags, if facts.extended { FLAG_EXTENDED } else { 0 }),
-            ] {
-                field.store(value, Relaxed);
-            }
-            header.generation_wall.store(facts.wall_micros, Relaxed);
-            header.mpm.store(word(facts.mpm), Relaxed);
-            let path = facts.config_path.map_or(&b""[..], |path| path.as_os_str().as_bytes());
-            set_text(&header.version_length, &header.version, facts.version.as_bytes());
-            set_text(&header.server_name_length, &header.server_name, facts.server_name.as_bytes());
-            set_text(&header.config_path_length, &header.config_path, path);
-            set_text(&header.listeners_length, &header.listeners, facts.listeners.as_bytes());
-        });
-        header.updated.store(now.0, Relaxed);
-    }
-
-    /// Tells readers how a reload went, and counts it.
-    pub fn set_reload(&self, outcome: &ReloadOutcome<'_>, now: Moment) {
-        let header = self.header;
-        write_under(&header.sequence, || {
-            let counter = if outcome.done { &header.config_reads } else { &header.reloads_refused };
-            counter.store(counter.load(Relaxed).saturating_add(1), Relaxed);
-        });
-        self.set_upgraded(outcome, now);
-    }
-
-    /// Tells what came of an upgrade: as [`Board::set_reload`], but that the reading of the configuration is counted
-    /// already.
-    pub fn set_upgraded(&self, outcome: &ReloadOutcome<'_>, now: Moment) {
-        let header = self.header;
-        write_under(&header.sequence, || {
-            header.reload_outcome.store(if outcome.done { 1 } else { 2 }, Relaxed);
-            header.reload_wall.store(outcome.wall_micros, Relaxed);
-            set_text(&header.reload_text_length, &header.reload_text, outcome.text.as_bytes());
-        });
-        header.updated.store(now.0, Relaxed);
-    }
-
     /// Gives each backend of a generation a row, by its url: the one that an earlier generation gave it, a free
     /// one, or the last one, which all share that find none. Children lent slots from now on count by this.
     pub fn set_backends<'a>(&mut self, generation: Generation, urls: impl IntoIterator<Item = &'a str>) {
@@ -461,29 +359,6 @@ impl Board {
             }
         });
         self.backend_rows = Arc::from(rows);
-    }
-
-    /// The master has another pid now.
-    pub fn set_master_pid(&self, pid: u32) {
-        self.header.master_start_ticks.store(life::start_ticks(pid).unwrap_or(0), Relaxed);
-        self.header.master_pid.store(pid, Relaxed);
-    }
-
-    /// Tells readers who answers for `StatusListen`.
-    pub fn set_groom(&self, facts: &GroomFacts, now: Moment) {
-        let header = self.header;
-        write_under(&header.sequence, || {
-            header.groom_pid.store(facts.pid, Relaxed);
-            header.grooms_replaced.store(facts.replaced, Relaxed);
-            header.groom_started.store(facts.started.0, Relaxed);
-        });
-        header.updated.store(now.0, Relaxed);
-    }
-
-    /// The server has stopped in good order. The file stays: it tells what was.
-    pub fn stopped(&self, now: Moment, wall_micros: u64) {
-        write_under(&self.header.sequence, || self.header.stopped_wall.store(wall_micros, Relaxed));
-        self.header.updated.store(now.0, Relaxed);
     }
 
     /// Readies a slot for a child that is about to be forked, and gives that child's hand on it: reserves its
@@ -688,18 +563,6 @@ impl Board {
         let place = self.slots.get(slot.index())?;
         Some((place, place.lent?))
     }
-}
-
-fn set_text(length: &AtomicU32, words: &[AtomicU64], text: &[u8]) {
-    let stored = store_bytes(words, text);
-    length.store(u32::try_from(stored).unwrap_or(0), Relaxed);
-}
-
-/// A name of at most eight bytes, padded with zeros.
-fn word(name: &str) -> u64 {
-    let word = AtomicU64::new(0);
-    store_bytes(std::slice::from_ref(&word), name.as_bytes());
-    word.into_inner()
 }
 
 pub(super) fn one<T: FromBytes + zerocopy::IntoBytes + zerocopy::KnownLayout>(

@@ -11,6 +11,7 @@
 
 pub mod board;
 mod decode;
+pub mod facts;
 mod file;
 pub mod histogram;
 pub mod layout;

@@ -2,7 +2,8 @@
 
 use crate::clock::Moment;
 use crate::ids::{BackendId, ChildPid, Generation, SlotIndex, WorkerIndex};
-use crate::scoreboard::board::{Birth, Board, BoardError, Ending, Facts, Loan, ReloadOutcome, Shape};
+use crate::scoreboard::board::{Birth, Board, BoardError, Ending, Loan, Shape};
+use crate::scoreboard::facts::{Facts, ReloadOutcome};
 use crate::scoreboard::file::previous;
 use crate::scoreboard::layout::{BlockPlaces, Header, MAX_BACKEND_ROWS, Places, Totals, WorkerRow};
 use crate::scoreboard::read::Source;

@@ -47,6 +47,19 @@ pub fn clear<'a>(words: impl IntoIterator<Item = &'a AtomicU64>) {
     }
 }
 
+/// Stores a text and its length, cut to what there is room for.
+pub(super) fn set_text(length: &AtomicU32, words: &[AtomicU64], text: &[u8]) {
+    let stored = store_bytes(words, text);
+    length.store(u32::try_from(stored).unwrap_or(0), Relaxed);
+}
+
+/// A name of at most eight bytes, padded with zeros.
+pub(super) fn word(name: &str) -> u64 {
+    let word = AtomicU64::new(0);
+    store_bytes(std::slice::from_ref(&word), name.as_bytes());
+    word.into_inner()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use super::child::{Child, panic_text};
 use super::conn::{Conn, Scratch, Turn, patience};
+use super::nap::Habit;
 use super::table::News;
 use crate::clock::Tick;
 use crate::log::line::cause;
@@ -16,6 +17,8 @@ use std::sync::atomic::Ordering;
 pub trait Interrupt {
     /// The descriptor to watch; `None` once there is nothing more to hear.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether it is known, without a call, to be readable. Where it is not known, naps keep the thread from hearing.
+    fn has_knocked(&self) -> bool;
     /// It is readable. `false`: the thread is to leave at once, whatever it is doing.
     fn heard(&mut self) -> bool;
 }
@@ -44,8 +47,10 @@ fn rounds(
     bell: &EventFd,
 ) -> bool {
     let mut news = News::NONE;
+    let mut habit = Habit::new(child.now().tick());
     loop {
         let now = child.read_clock();
+        habit.end(now.tick());
         let deadline = match conn.run(news, child, scratch, now) {
             Turn::Over => return true,
             Turn::Again => {
@@ -63,9 +68,14 @@ fn rounds(
             // Threads that serve one connection to its end hand none over.
             Turn::Wait(deadline) | Turn::HandOver(deadline) => deadline,
         };
+        let awaited = conn.awaited();
+        let naps = !interrupt.has_knocked() && habit.begin(awaited, deadline, now.tick());
         // Whoever waits here is not stuck: the steward looks.
         child.waiting_threads.fetch_add(1, Ordering::Relaxed);
-        let waited = wait(conn, interrupt.descriptor(), bell, deadline, now.tick());
+        let waited = match awaited {
+            Some(awaited) if naps => conn.nap(awaited, scratch).map(|news| (news, interrupt.has_knocked())),
+            _ => wait(conn, interrupt.descriptor(), bell, deadline, now.tick()),
+        };
         child.waiting_threads.fetch_sub(1, Ordering::Relaxed);
         match waited {
             Ok((seen, interrupted)) => {

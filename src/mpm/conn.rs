@@ -2,13 +2,14 @@
 //!
 //! [`Conn::run`] moves it as far as it goes without blocking, whoever calls: the threads of an event child when
 //! an edge has come, or the one thread of a worker or prefork child that serves it, after poll(2) on what
-//! [`Conn::wishes`] names. It has no idea which.
+//! [`Conn::wishes`] names, or a nap. It has no idea which.
 //!
 //! What has been read and not understood yet (part of a head, the bytes behind a request) is kept in `rest`
 //! and put before what is read next, so that everybody parses one contiguous piece.
 
 use super::accept::{ELSEWHERE, Newcomer};
 use super::child::{Child, Gauge};
+use super::nap::{Awaited, Early};
 use super::passage::Passage;
 use super::relay::Active;
 use super::table::News;
@@ -47,6 +48,8 @@ pub struct Scratch {
     /// What was read last. A mapping of its own: pages that no read touches cost nothing, and all go back when the
     /// thread rests.
     pub input: MmapMut,
+    /// What a nap has put there already.
+    pub(super) early: Option<Early>,
     /// What goes out next.
     pub out: Gather,
     /// Room for parsed fields.
@@ -67,6 +70,7 @@ impl Scratch {
     pub fn new() -> Self {
         Self {
             input: MmapMut::map_anon(BUFFER).expect("a thread that serves has memory for its buffer"),
+            early: None,
             out: Gather::new(),
             slots: FieldSlots::new(),
             path: Vec::new(),
@@ -120,6 +124,8 @@ pub struct Conn {
     /// Its number in an event child; elsewhere of no meaning.
     pub who: Aged,
     pub(super) client: OwnedFd,
+    /// Whether reads from it wait if they may ([`super::nap`]).
+    pub(super) naps: bool,
     /// The client's address.
     pub peer: SocketAddr,
     /// Our end of the connection.
@@ -171,6 +177,7 @@ impl Conn {
         let mut conn = Self {
             who,
             client,
+            naps: false,
             peer,
             local,
             listener,
@@ -360,19 +367,19 @@ impl Conn {
     }
 
     /// Reads from the client behind what is left of earlier reads. `Ok(None)`: nothing there now. `Some(0)`: no
-    /// more, ever. The bytes are `input[..rest + n]`, and `rest` is empty afterwards.
-    pub(super) fn read_client(&mut self, input: &mut [u8]) -> io::Result<Option<usize>> {
+    /// more, ever. The bytes are `scratch.input[..rest + n]`, and `rest` is empty afterwards.
+    pub(super) fn read_client(&mut self, scratch: &mut Scratch) -> io::Result<Option<usize>> {
         let have = self.rest.len();
-        match socket::recv(self.client.as_fd(), &mut input[have..]) {
+        match scratch.receive(Awaited::Client, self.client.as_fd(), have) {
             Ok(count) => {
                 if count == 0 {
                     self.eof = true;
                     self.ready.0 &= !News::CLIENT_READ.0;
-                } else if have + count < input.len() && !self.ready.has(News::CLIENT_CLOSED) {
+                } else if have + count < scratch.input.len() && !self.ready.has(News::CLIENT_CLOSED) {
                     // Less than there was room for: the next byte makes an edge of its own.
                     self.ready.0 &= !News::CLIENT_READ.0;
                 }
-                input[..have].copy_from_slice(&self.rest);
+                scratch.input[..have].copy_from_slice(&self.rest);
                 self.drop_rest();
                 Ok(Some(count))
             }
@@ -476,7 +483,7 @@ impl Conn {
         if !self.ready.has(News::CLIENT_READ) {
             return Step::Blocked;
         }
-        match self.read_client(&mut scratch.input) {
+        match self.read_client(scratch) {
             Ok(Some(0)) | Err(_) => Step::Over,
             Ok(Some(count)) => {
                 self.session.client_moved(now.tick());
@@ -552,7 +559,7 @@ pub(super) fn send_gather(fd: BorrowedFd<'_>, input: &[u8], out: &Gather) -> io:
         let mut slices = [IoSlice::new(&[]); SLICES];
         let count = out.slices(input, sent, &mut slices);
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        match socket::write_vectored(fd, &slices[..count]) {
+        match socket::send_vectored(fd, &slices[..count]) {
             Ok(taken) => {
                 sent += taken;
                 if taken < offered {

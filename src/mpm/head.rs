@@ -64,7 +64,7 @@ impl Conn {
                 return Step::Blocked;
             }
             let have = self.rest.len();
-            match self.read_client(&mut scratch.input) {
+            match self.read_client(scratch) {
                 Ok(Some(0)) => {
                     if have > 0 && self.scan.has_begun() {
                         self.say_cut_short(have, child);

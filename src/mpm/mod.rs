@@ -12,6 +12,7 @@
 //! | `lead` | who waits in the poll, who is called up? |
 //! | `event`, `worker`, `prefork` | the drivers |
 //! | `blocking` | how does a thread serve one connection to its end? |
+//! | `nap` | when may that thread wait in the read itself? |
 //! | `accept` | which listeners are watched, and what comes through them? |
 //! | `head` | what is asked for, and does it have a worker row? |
 //! | `occupancy` | how full is a child, and who is told? |
@@ -49,6 +50,7 @@ mod handover;
 mod head;
 pub mod lead;
 mod leaving;
+pub mod nap;
 mod occupancy;
 pub mod passage;
 pub mod pipes;

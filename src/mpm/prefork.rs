@@ -1,4 +1,5 @@
-//! The prefork driver: a process to a connection. One thread; the orders socket is in every wait it makes.
+//! The prefork driver: a process to a connection. One thread; the orders socket is in every poll it makes, and what comes
+//! there ends its naps.
 
 use super::accept::Came;
 use super::blocking::{self, Interrupt};
@@ -11,7 +12,7 @@ use crate::log::line::cause;
 use crate::orders::{Heard, Heir, Order, Word};
 use crate::scoreboard::state::WorkerState;
 use crate::sys::process::ChildExit;
-use crate::sys::signal;
+use crate::sys::signal::{self, Knock};
 use mio::unix::SourceFd;
 use mio::{Events, Interest};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -145,6 +146,8 @@ struct Master<'a> {
     child: &'a Child,
     /// Readable when either has something to say: one descriptor for every wait.
     ear: Epoll,
+    /// The orders have something to say.
+    knock: Knock,
     /// TERM; heard once.
     terminate: Option<OwnedFd>,
     /// The master is gone.
@@ -168,6 +171,7 @@ impl<'a> Master<'a> {
         Ok(Self {
             child,
             ear,
+            knock: Knock::at(child.orders.as_fd())?,
             terminate: Some(terminate),
             orphan: false,
             accept: false,
@@ -200,7 +204,12 @@ impl Interrupt for Master<'_> {
         (self.terminate.is_some() || !self.orphan).then(|| self.ear.0.as_fd())
     }
 
+    fn has_knocked(&self) -> bool {
+        self.knock.is_heard()
+    }
+
     fn heard(&mut self) -> bool {
+        self.knock.answer();
         if self.terminate.as_ref().is_some_and(signal::is_pending) {
             // Closed: it would be seen for ever. Our epoll is its only other holder, and forgets it.
             self.terminate = None;

@@ -8,6 +8,7 @@
 
 use super::child::{Child, Gauge};
 use super::conn::{Conn, Scratch, Step, send_gather};
+use super::nap::Awaited;
 use super::splice::Passing;
 use super::table::News;
 use super::upstream::{Link, Marks};
@@ -321,7 +322,7 @@ impl Conn {
                 self.rest = Vec::new();
             } else if self.ready.has(News::CLIENT_READ) {
                 let have = self.rest.len();
-                match self.read_client(&mut scratch.input) {
+                match self.read_client(scratch) {
                     Ok(None) => {}
                     Ok(Some(0)) if active.exchange.is_tunnel() => {}
                     Ok(Some(0)) => return self.refuse(active, &Refusal::CutShort, child, scratch, now),
@@ -432,7 +433,7 @@ impl Conn {
             return self.backend_failed(active, &Failure::Malformed(fault), child, scratch, now);
         }
         link.reading(child.links());
-        let count = match socket::recv(link.fd.as_fd(), &mut scratch.input[have..]) {
+        let count = match scratch.receive(Awaited::Upstream, link.fd.as_fd(), have) {
             Ok(0) => return self.upstream_ended(active, child, scratch, now),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -13,6 +13,7 @@ use super::relay::{Active, Flow};
 use super::table::News;
 use crate::clock::Moment;
 use crate::log::line::cause;
+use crate::sys::fd;
 use crate::sys::splice::is_unable;
 use slog::debug;
 use std::io;
@@ -129,9 +130,12 @@ fn drain(pipe: &mut Taken, target: BorrowedFd<'_>, mut took: impl FnMut()) -> io
 
 impl Conn {
     /// The client's socket, if what goes over it is what the session says, byte by byte: the kernel may write to it and
-    /// read from it then. `None` for a connection with a layer in between.
-    #[allow(clippy::unnecessary_wraps)]
-    fn bare_client(&self) -> Option<BorrowedFd<'_>> {
+    /// read from it then, and no call on it waits. `None` for a connection with a layer in between.
+    fn bare_client(&mut self) -> Option<BorrowedFd<'_>> {
+        if self.naps {
+            fd::set_nonblocking(self.client.as_fd()).ok()?;
+            self.naps = false;
+        }
         Some(self.client.as_fd())
     }
 
@@ -234,7 +238,7 @@ impl Conn {
         if self.eof || self.again || !self.rest.is_empty() || !self.ready.has(News::CLIENT_READ) {
             return None;
         }
-        active.link.as_ref()?.bare()?;
+        active.link.as_mut()?.bare()?;
         let mut pipe = active.up.pipe(child)?;
         let filled = pipe.fill(self.bare_client()?, piece(unseen, *moved));
         active.up.pipe = Some(pipe);

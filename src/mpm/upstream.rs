@@ -12,6 +12,7 @@ use crate::config::model::{Backend, Endpoint};
 use crate::ids::BackendId;
 use crate::proxy::backend::Health;
 use crate::proxy::pool::Pool;
+use crate::sys::fd;
 use crate::sys::socket::{self, Connecting};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -45,6 +46,8 @@ pub struct Link {
     pub address: usize,
     /// Whether more than its last response may be on the way: a backend may think that it had a body.
     pub doubtful: bool,
+    /// Whether reads from it wait if they may ([`super::nap`]).
+    pub(super) naps: bool,
     /// Edges that had been seen when it was last read; more of them in the pool mean that something came.
     edges: u32,
 }
@@ -57,6 +60,7 @@ pub struct Idle {
     edges: u32,
     address: usize,
     doubtful: bool,
+    naps: bool,
 }
 
 /// What the threads of a child share about one backend.
@@ -265,6 +269,7 @@ pub fn connect(
         rest: Vec::new(),
         address,
         doubtful: false,
+        naps: false,
         edges: 0,
     })
 }
@@ -296,6 +301,7 @@ impl Idle {
             rest: Vec::new(),
             address: self.address,
             doubtful: false,
+            naps: self.naps,
             edges: self.edges,
         })
     }
@@ -323,10 +329,13 @@ impl Link {
     }
 
     /// Its socket, if what goes over it is what the exchange says, byte by byte: the kernel may write to it and read
-    /// from it then. `None` for a connection with a layer in between.
+    /// from it then, and no call on it waits. `None` for a connection with a layer in between.
     #[must_use]
-    #[allow(clippy::unnecessary_wraps)]
-    pub fn bare(&self) -> Option<BorrowedFd<'_>> {
+    pub fn bare(&mut self) -> Option<BorrowedFd<'_>> {
+        if self.naps {
+            fd::set_nonblocking(self.fd.as_fd()).ok()?;
+            self.naps = false;
+        }
         Some(self.fd.as_fd())
     }
 
@@ -342,8 +351,8 @@ impl Link {
         if let (Some(links), Some(ticket)) = (links, self.ticket) {
             links.assign(ticket, None);
         }
-        let Self { fd, ticket, edges, address, doubtful, .. } = self;
-        Idle { fd, ticket, edges, address, doubtful }
+        let Self { fd, ticket, edges, address, doubtful, naps, .. } = self;
+        Idle { fd, ticket, edges, address, doubtful, naps }
     }
 
     /// Closes it. Its descriptor is ours alone (every descriptor is born CLOEXEC, and children don't fork), so
@@ -421,6 +430,7 @@ mod tests {
             rest: Vec::new(),
             address: 0,
             doubtful,
+            naps: false,
             edges: 0,
         };
         (link, theirs)

@@ -47,6 +47,10 @@ impl Interrupt for Leave<'_> {
         (!self.heard).then(|| self.child.leave.as_fd())
     }
 
+    fn has_knocked(&self) -> bool {
+        !self.heard && self.child.is_leaving()
+    }
+
     fn heard(&mut self) -> bool {
         self.heard = true;
         true

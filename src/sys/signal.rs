@@ -2,15 +2,20 @@
 //!
 //! The master hears them as bytes in a pipe (signal-hook's handler writes one), so that they are one more
 //! source of its poll. A child ignores what a terminal or a service manager sends to whole groups, and has
-//! TERM blocked in every thread, to be read from [`terminate_descriptor`].
+//! TERM blocked in every thread, to be read from [`terminate_descriptor`]. A prefork child has the kernel signal what its
+//! orders socket has to say ([`Knock`]).
 
 use mio::net::UnixStream;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use nix::sys::signal::Signal;
 
@@ -127,6 +132,39 @@ pub fn is_pending(descriptor: &OwnedFd) -> bool {
     super::poll::wait(&[wish], Some(std::time::Duration::ZERO), &mut seen).is_ok_and(|count| count > 0)
 }
 
+/// A flag that is up once a socket has something to read: the kernel sends IO to this process then, and signal-hook's
+/// handler raises the flag. To look at it is no call, and the signal ends a read that waits.
+#[derive(Debug)]
+pub struct Knock(Arc<AtomicBool>);
+
+impl Knock {
+    /// At `socket`, from now on. The flag is up already, as there may be something to read.
+    ///
+    /// # Errors
+    /// If the signal or the socket is not to be had.
+    pub fn at(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register(Signal::SIGIO as i32, Arc::clone(&flag))?;
+        let pid = nix::unistd::getpid().as_raw();
+        // SAFETY: the descriptor is open, and the argument is a plain number.
+        Errno::result(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETOWN, pid) })?;
+        let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+        fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_ASYNC))?;
+        Ok(Self(flag))
+    }
+
+    /// Whether there has been something to read since [`Knock::answer`].
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes the flag down; what comes after this raises it again. Then read until there is nothing more.
+    pub fn answer(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Stops this process, as Ctrl-Z would have if its signal were not read from a descriptor; returns once somebody lets
 /// it go on.
 pub fn stop_this_process() {
@@ -139,4 +177,36 @@ fn dispose(signal: Signal, handler: SigHandler) {
     // the old one is not looked at.
     unsafe { nix::sys::signal::sigaction(signal, &action) }
         .expect("only KILL, STOP and numbers out of range are refused");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{socket, time};
+    use std::os::fd::AsFd;
+
+    fn until(knock: &Knock) {
+        let begin = time::now();
+        while !knock.is_heard() {
+            assert!(time::now().micros_since(begin) < 10_000_000, "nobody has knocked");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_comes_and_the_other_sides_end_are_heard() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let knock = Knock::at(ours.as_fd()).unwrap();
+        assert!(knock.is_heard(), "something may have come before");
+        for message in [b"one", b"two"] {
+            knock.answer();
+            assert!(!knock.is_heard());
+            socket::send(theirs.as_fd(), message).unwrap();
+            until(&knock);
+            assert_eq!(socket::recv(ours.as_fd(), &mut [0; 8]).unwrap(), 3);
+        }
+        knock.answer();
+        drop(theirs);
+        until(&knock);
+    }
 }

@@ -1,5 +1,6 @@
 //! Sockets: listening, accepting, connecting, moving bytes. All non-blocking and CLOEXEC from birth.
 //!
+//! No call here waits, except [`recv_waiting`], and that only where [`let_reads_wait`] has said so.
 //! Calls that a signal interrupts are made again here; `WouldBlock` is the caller's to handle.
 
 use nix::errno::Errno;
@@ -11,6 +12,7 @@ use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// How to listen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -263,8 +265,31 @@ pub fn connect_outcome(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// `WouldBlock`, or why the connection is broken.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    retry(|| recv_once(fd, buf, MsgFlags::MSG_DONTWAIT))
+}
+
+/// As [`recv`], but waits for the first byte, as long as [`let_reads_wait`] has said.
+///
+/// # Errors
+/// `WouldBlock` after that time, `Interrupted` by a signal, or why the connection is broken.
+pub fn recv_waiting(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(recv_once(fd, buf, MsgFlags::empty())?)
+}
+
+/// Lets [`recv_waiting`] wait for up to `limit` on this socket. It is blocking from now on: calls outside this room, such
+/// as splice(2), would wait for ever.
+///
+/// # Errors
+/// None that an open socket is known to give.
+pub fn let_reads_wait(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let socket = SockRef::from(&fd);
+    socket.set_read_timeout(Some(limit))?;
+    socket.set_nonblocking(false)
+}
+
+fn recv_once(fd: BorrowedFd<'_>, buf: &mut [u8], flags: MsgFlags) -> nix::Result<usize> {
     // SAFETY: address and length are those of `buf`, which is ours alone until the call returns; no address is asked for.
-    retry(|| unsafe { call(libc::SYS_recvfrom, fd, buf.as_mut_ptr().cast(), buf.len(), MsgFlags::empty()) })
+    unsafe { call(libc::SYS_recvfrom, fd, buf.as_mut_ptr().cast(), buf.len(), flags) }
 }
 
 /// What a look at a connection shows, without taking anything.
@@ -310,8 +335,9 @@ pub fn is_quiet(fd: BorrowedFd<'_>) -> bool {
 /// `WouldBlock`, `BrokenPipe`, `ConnectionReset`, or why else the connection is broken.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let start = bytes.as_ptr().cast_mut().cast();
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     // SAFETY: address and length are those of `bytes`, which the kernel only reads; no address is given.
-    retry(|| unsafe { call(libc::SYS_sendto, fd, start, bytes.len(), MsgFlags::MSG_NOSIGNAL) })
+    retry(|| unsafe { call(libc::SYS_sendto, fd, start, bytes.len(), flags) })
 }
 
 /// recvfrom(2) or sendto(2) without an address, past libc: in a process with threads its functions are points of
@@ -333,12 +359,13 @@ unsafe fn call(
     Errno::result(result).map(|count| usize::try_from(count).expect("a count is not negative"))
 }
 
-/// writev(2) of `parts`; returns how many bytes the kernel took. SIGPIPE must be ignored, as it is in children.
+/// sendmsg(2) of `parts` without SIGPIPE; returns how many bytes the kernel took.
 ///
 /// # Errors
 /// As [`send`].
-pub fn write_vectored(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    retry(|| nix::sys::uio::writev(fd, parts))
+pub fn send_vectored(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    retry(|| nix::sys::socket::sendmsg::<()>(fd.as_raw_fd(), parts, &[], flags, None))
 }
 
 /// Says that no more will be written; the other side may go on.
@@ -355,7 +382,7 @@ pub fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// None that matters: the close is orderly then.
 pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO))
+    SockRef::from(&fd).set_linger(Some(Duration::ZERO))
 }
 
 /// Our own end's address: for a listener on port 0, the port that the kernel chose.
@@ -423,6 +450,7 @@ fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
 mod tests {
     use super::*;
     use crate::sys::poll::{self, Seen, Wish};
+    use crate::sys::time;
     use std::os::fd::AsFd;
 
     const OPTIONS: ListenOptions = ListenOptions {
@@ -472,7 +500,7 @@ mod tests {
 
         assert_eq!(send(client.as_fd(), b"one ").unwrap(), 4);
         let parts = [IoSlice::new(b"two "), IoSlice::new(b"three")];
-        assert_eq!(write_vectored(client.as_fd(), &parts).unwrap(), 9);
+        assert_eq!(send_vectored(client.as_fd(), &parts).unwrap(), 9);
         shutdown_write(client.as_fd()).unwrap();
         until(&server, false);
         assert_eq!(peek(server.as_fd()).unwrap(), Peek::Readable);
@@ -487,6 +515,48 @@ mod tests {
         }
         assert_eq!(read, b"one two three");
         assert_eq!(peek(server.as_fd()).unwrap(), Peek::Closed);
+    }
+
+    #[test]
+    fn no_call_but_one_waits_where_reads_may() {
+        let (client, server) = connected();
+        let is_too_early =
+            |outcome: io::Result<usize>| outcome.unwrap_err().kind() == io::ErrorKind::WouldBlock;
+        let mut bytes = [0; 16];
+        assert!(
+            is_too_early(recv_waiting(server.as_fd(), &mut bytes)),
+            "not before it is said that they may"
+        );
+        let (nap, long) = (Duration::from_millis(20), Duration::from_secs(60));
+        for fd in [&client, &server] {
+            let_reads_wait(fd.as_fd(), nap).unwrap();
+        }
+        let begin = time::now();
+        assert!(is_too_early(recv_waiting(server.as_fd(), &mut bytes)));
+        assert!(time::now().micros_since(begin) >= 20_000, "it has waited");
+
+        let_reads_wait(server.as_fd(), long).unwrap();
+        assert!(is_too_early(recv(server.as_fd(), &mut bytes)));
+        assert_eq!(peek(server.as_fd()).unwrap(), Peek::Quiet);
+        let sender = std::thread::spawn(move || {
+            // Until nothing more goes in; neither call may wait for the reader.
+            let piece = [7; 65536];
+            let mut sent = 0;
+            while let Ok(count) = send(client.as_fd(), &piece) {
+                sent += count;
+            }
+            while let Ok(count) = send_vectored(client.as_fd(), &[IoSlice::new(&piece), IoSlice::new(&piece)])
+            {
+                sent += count;
+            }
+            (client, sent)
+        });
+        assert!(recv_waiting(server.as_fd(), &mut bytes).unwrap() > 0, "bytes end the wait");
+        let (client, sent) = sender.join().unwrap();
+        assert!(sent > 0);
+        drop(client);
+        let mut rest = vec![0; 1 << 20];
+        while recv_waiting(server.as_fd(), &mut rest).unwrap() > 0 {}
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What a warm kept-alive request costs under event: system calls, as strace sees them, and allocations.
+//! What a warm kept-alive request costs: system calls, as strace sees them, and allocations.
 
-use crate::support::{Backend, Client, Daemon, Home, wait_until};
+use crate::support::{Backend, Client, Daemon, Home, Mpm, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -9,6 +9,10 @@ use std::process::{Command, Stdio};
 
 /// Requests in a look.
 const REQUESTS: usize = 10;
+
+/// Waits of one look under event, at most: one for the client's bytes and one for the backend's, and one that is under
+/// way at the end.
+const EDGES: usize = 2 * (REQUESTS + 1) + 1;
 
 /// Looks until one is as it should be. A thread that strace or a busy machine holds up for some milliseconds is
 /// taken for stuck, and the steward rightly calls up another: that look has a futex more. A hot path that had one
@@ -72,10 +76,10 @@ fn names(calls: &[String]) -> Vec<&str> {
         .collect()
 }
 
-/// Plays looks until in one of them each request made exactly the calls of `want`, in their order, and its share of
-/// epoll_wait.
+/// Plays looks until in one of them each request made exactly the calls of `want`, in their order, and all of them
+/// together at most `waits` others of `wait`.
 #[track_caller]
-fn makes_exactly(config: &str, want: &[&str]) {
+fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], wait: &str, waits: usize) {
     if let Some(why) = no_strace() {
         eprintln!("skipped, there is no strace to look with: {why}");
         return;
@@ -83,12 +87,13 @@ fn makes_exactly(config: &str, want: &[&str]) {
     let backend = Backend::with(|exchange| {
         exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")
     });
-    let daemon = Daemon::start(&format!(
+    let text = format!(
         "StartServers 1\nServerLimit 1\nThreadsPerChild 4\nMaxRequestWorkers 4\nMinSpareThreads 1\n\
          MaxKeepAliveRequests 0\n{config}\n\
          ProxyPass / {}/",
         backend.url()
-    ));
+    );
+    let daemon = Daemon::under(mpm, &text);
     let mut client = daemon.connect();
     let ask = |client: &mut Client| {
         let answer = client.get("/hot").expect("an answer");
@@ -110,12 +115,11 @@ fn makes_exactly(config: &str, want: &[&str]) {
         // What threads waited in when strace came is shown first.
         let mut seen: Vec<&str> = names(&last).into_iter().skip_while(|name| *name != "recvfrom").collect();
         let all = seen.len();
-        seen.retain(|name| *name != "epoll_wait");
-        let waits = all - seen.len();
+        seen.retain(|name| *name != wait);
+        let waited = all - seen.len();
         let wanted = want.repeat(REQUESTS);
         let rest = seen.get(wanted.len()..).unwrap_or_default();
-        // At most one for the client's bytes and one for the backend's, and one that is under way at the end.
-        if seen.starts_with(&wanted) && want.starts_with(rest) && waits <= 2 * (REQUESTS + 1) + 1 {
+        if seen.starts_with(&wanted) && want.starts_with(rest) && waited <= waits {
             return;
         }
     }
@@ -124,12 +128,21 @@ fn makes_exactly(config: &str, want: &[&str]) {
 
 #[test]
 fn a_warm_request_is_two_receives_and_two_sends() {
-    makes_exactly("", &["recvfrom", "send", "recvfrom", "send"]);
+    makes_exactly(Mpm::Event, "", &["recvfrom", "send", "recvfrom", "send"], "epoll_wait", EDGES);
 }
 
 #[test]
 fn the_log_adds_one_write() {
-    makes_exactly("CustomLog access.log common", &["recvfrom", "send", "recvfrom", "send", "write"]);
+    let want = ["recvfrom", "send", "recvfrom", "send", "write"];
+    makes_exactly(Mpm::Event, "CustomLog access.log common", &want, "epoll_wait", EDGES);
+}
+
+#[test]
+fn a_thread_of_one_connection_waits_in_the_receives_and_looks_up_rarely() {
+    // The second receive looks whether the backend has closed the connection. Whoever has waited for long before these
+    // requests polls for the first two, and now and then it looks up.
+    let want = ["recvfrom", "recvfrom", "send", "recvfrom", "send"];
+    makes_exactly(Mpm::Worker, "", &want, "ppoll", 4);
 }
 
 /// Allocations for `requests` kept-alive requests, once the daemon has served some.

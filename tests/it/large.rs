@@ -191,6 +191,10 @@ under_each_mpm! {
         let text = format!("Timeout 1\nProxyTimeout 60\nSendBufferSize 65536\nProxyPass / {}/", backend.url());
         let daemon = one(mpm, &text);
         let mut client = daemon.connect();
+        // Fast requests, for which a thread of one connection waits in the read, come before.
+        for _ in 0..5 {
+            assert_eq!(client.get("/bytes/10").expect("an answer").body.len(), 10);
+        }
         client.send("GET /much HTTP/1.1\r\nHost: test\r\n\r\n");
         daemon.wait_for_log("the client does not take its response");
         let answer = client.answer("GET");

@@ -2,7 +2,7 @@
 
 use super::child::{Child, panic_text};
 use super::conn::{Conn, Scratch, Turn, patience};
-use super::nap::Habit;
+use super::nap::{Awaited, Habit};
 use super::table::News;
 use crate::clock::Tick;
 use crate::log::line::cause;
@@ -69,11 +69,15 @@ fn rounds(
             Turn::Wait(deadline) | Turn::HandOver(deadline) => deadline,
         };
         let awaited = conn.awaited();
-        let naps = !interrupt.has_knocked() && habit.begin(awaited, deadline, now.tick());
+        let naps = habit.begin(awaited, deadline, now.tick());
         // Whoever waits here is not stuck: the steward looks.
         child.waiting_threads.fetch_add(1, Ordering::Relaxed);
         let waited = match awaited {
-            Some(awaited) if naps => conn.nap(awaited, scratch).map(|news| (news, interrupt.has_knocked())),
+            Some(awaited) if naps => conn.nap(awaited, scratch).map(|news| {
+                // An order that came before a request is heard before it. In the middle of an exchange one can wait.
+                let listens = awaited == Awaited::Client || news == News::TIMER;
+                (news, listens && interrupt.has_knocked())
+            }),
             _ => wait(conn, interrupt.descriptor(), bell, deadline, now.tick()),
         };
         child.waiting_threads.fetch_sub(1, Ordering::Relaxed);

@@ -1,11 +1,15 @@
 //! Sockets: listening, accepting, connecting, moving bytes. All non-blocking and CLOEXEC from birth.
 //!
 //! No call here waits, except [`recv_waiting`], and that only where [`let_reads_wait`] has said so.
+//! What every request does goes past libc (rustix): its functions are points of cancellation, which nobody here makes use
+//! of, and a page more that a process which has just been switched to must fetch.
+//!
 //! Calls that a signal interrupts are made again here; `WouldBlock` is the caller's to handle.
 
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use nix::sys::stat::{Mode, umask};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, SockRef, Socket, Type};
 use std::io::{self, IoSlice};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr};
@@ -265,7 +269,7 @@ pub fn connect_outcome(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// `WouldBlock`, or why the connection is broken.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    retry(|| recv_once(fd, buf, MsgFlags::MSG_DONTWAIT))
+    Ok(retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT))?.0)
 }
 
 /// As [`recv`], but waits for the first byte, as long as [`let_reads_wait`] has said.
@@ -273,7 +277,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// `WouldBlock` after that time, `Interrupted` by a signal, or why the connection is broken.
 pub fn recv_waiting(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
-    Ok(recv_once(fd, buf, MsgFlags::empty())?)
+    Ok(rustix::net::recv(fd, buf, RecvFlags::empty())?.0)
 }
 
 /// Lets [`recv_waiting`] wait for up to `limit` on this socket. It is blocking from now on: calls outside this room, such
@@ -285,11 +289,6 @@ pub fn let_reads_wait(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
     let socket = SockRef::from(&fd);
     socket.set_read_timeout(Some(limit))?;
     socket.set_nonblocking(false)
-}
-
-fn recv_once(fd: BorrowedFd<'_>, buf: &mut [u8], flags: MsgFlags) -> nix::Result<usize> {
-    // SAFETY: address and length are those of `buf`, which is ours alone until the call returns; no address is asked for.
-    unsafe { call(libc::SYS_recvfrom, fd, buf.as_mut_ptr().cast(), buf.len(), flags) }
 }
 
 /// What a look at a connection shows, without taking anything.
@@ -309,17 +308,14 @@ pub enum Peek {
 /// Any but those that mean a broken connection, which are [`Peek::Closed`].
 pub fn peek(fd: BorrowedFd<'_>) -> io::Result<Peek> {
     let mut byte = [0];
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    match retry(|| nix::sys::socket::recv(fd.as_raw_fd(), &mut byte, flags)) {
-        Ok(0) => Ok(Peek::Closed),
+    match retry_on_intr(|| rustix::net::recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)) {
+        Ok((0, _)) => Ok(Peek::Closed),
         Ok(_) => Ok(Peek::Readable),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EAGAIN) => Ok(Peek::Quiet),
-            Some(
-                libc::ECONNRESET | libc::ETIMEDOUT | libc::EPIPE | libc::EHOSTUNREACH | libc::ENETUNREACH,
-            ) => Ok(Peek::Closed),
-            _ => Err(error),
-        },
+        Err(Errno::AGAIN) => Ok(Peek::Quiet),
+        Err(Errno::CONNRESET | Errno::TIMEDOUT | Errno::PIPE | Errno::HOSTUNREACH | Errno::NETUNREACH) => {
+            Ok(Peek::Closed)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -329,34 +325,14 @@ pub fn is_quiet(fd: BorrowedFd<'_>) -> bool {
     matches!(peek(fd), Ok(Peek::Quiet))
 }
 
+const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
 /// send(2) of `bytes` without SIGPIPE; returns how many the kernel took.
 ///
 /// # Errors
 /// `WouldBlock`, `BrokenPipe`, `ConnectionReset`, or why else the connection is broken.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let start = bytes.as_ptr().cast_mut().cast();
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    // SAFETY: address and length are those of `bytes`, which the kernel only reads; no address is given.
-    retry(|| unsafe { call(libc::SYS_sendto, fd, start, bytes.len(), flags) })
-}
-
-/// recvfrom(2) or sendto(2) without an address, past libc: in a process with threads its functions are points of
-/// cancellation, which nobody here makes use of and which cost two locked instructions for each call.
-///
-/// # Safety
-/// `start` and `length` describe memory that the call may write to, or read.
-unsafe fn call(
-    number: libc::c_long,
-    fd: BorrowedFd<'_>,
-    start: *mut libc::c_void,
-    length: usize,
-    flags: MsgFlags,
-) -> nix::Result<usize> {
-    let (fd, flags) = (libc::c_long::from(fd.as_raw_fd()), libc::c_long::from(flags.bits()));
-    let nobody = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: the caller answers for the memory; the kernel takes null for an address.
-    let result = unsafe { libc::syscall(number, fd, start, length, flags, nobody, nobody) };
-    Errno::result(result).map(|count| usize::try_from(count).expect("a count is not negative"))
+    Ok(retry_on_intr(|| rustix::net::send(fd, bytes, SEND))?)
 }
 
 /// sendmsg(2) of `parts` without SIGPIPE; returns how many bytes the kernel took.
@@ -364,8 +340,8 @@ unsafe fn call(
 /// # Errors
 /// As [`send`].
 pub fn send_vectored(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    retry(|| nix::sys::socket::sendmsg::<()>(fd.as_raw_fd(), parts, &[], flags, None))
+    let mut nothing_else = SendAncillaryBuffer::default();
+    Ok(retry_on_intr(|| rustix::net::sendmsg(fd, parts, &mut nothing_else, SEND))?)
 }
 
 /// Says that no more will be written; the other side may go on.
@@ -435,15 +411,6 @@ pub fn shut_listener(listener: BorrowedFd<'_>) -> io::Result<()> {
 
 fn stream(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM.nonblocking(), protocol)
-}
-
-fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            other => return Ok(other?),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub fn serve(child: &Child, conn: &mut Conn, scratch: &mut Scratch, interrupt: &
         *scratch = Scratch::new();
         true
     });
+    // What was read from one client is never another's.
+    scratch.early = None;
     let now = child.read_clock();
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now))) {
         child.panicked(&panic_text(payload.as_ref()));
@@ -51,7 +53,9 @@ fn rounds(
     loop {
         let now = child.read_clock();
         habit.end(now.tick());
-        let deadline = match conn.run(news, child, scratch, now) {
+        let turn = conn.run(news, child, scratch, now);
+        debug_assert!(scratch.early.is_none(), "what a nap has read is what is read next");
+        let deadline = match turn {
             Turn::Over => return true,
             Turn::Again => {
                 news = News::NONE;

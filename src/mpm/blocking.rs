@@ -52,7 +52,7 @@ fn rounds(
     let mut habit = Habit::new(child.now().tick());
     loop {
         let now = child.read_clock();
-        habit.end(now.tick());
+        habit.end(news == News::TIMER, now.tick());
         let turn = conn.run(news, child, scratch, now);
         debug_assert!(scratch.early.is_none(), "what a nap has read is what is read next");
         let deadline = match turn {
@@ -73,16 +73,17 @@ fn rounds(
             Turn::Wait(deadline) | Turn::HandOver(deadline) => deadline,
         };
         let awaited = conn.awaited();
-        let naps = habit.begin(awaited, deadline, now.tick());
+        // An order that came before a request is heard before it. In the middle of an exchange one can wait.
+        let is_called = awaited == Some(Awaited::Client) && interrupt.has_knocked();
+        let naps = habit.begin(awaited, deadline, is_called, now.tick());
         // Whoever waits here is not stuck: the steward looks.
         child.waiting_threads.fetch_add(1, Ordering::Relaxed);
-        let waited = match awaited {
-            Some(awaited) if naps => conn.nap(awaited, scratch).map(|news| {
-                // An order that came before a request is heard before it. In the middle of an exchange one can wait.
-                let listens = awaited == Awaited::Client || news == News::TIMER;
-                (news, listens && interrupt.has_knocked())
-            }),
-            _ => wait(conn, interrupt.descriptor(), bell, deadline, now.tick()),
+        let waited = match awaited.filter(|_| naps).and_then(|awaited| conn.nap(awaited, scratch)) {
+            Some(news) => {
+                let listens = awaited == Some(Awaited::Client) || news == News::TIMER;
+                Ok((news, listens && interrupt.has_knocked()))
+            }
+            None => wait(conn, interrupt.descriptor(), bell, deadline, now.tick()),
         };
         child.waiting_threads.fetch_sub(1, Ordering::Relaxed);
         match waited {

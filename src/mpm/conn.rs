@@ -23,7 +23,7 @@ use crate::proxy::exchange::Refusal;
 use crate::proxy::session::{Expiry, Phase, Session, Waits};
 use crate::scoreboard::state::WorkerState;
 use crate::sys::poll::Wish;
-use crate::sys::socket;
+use crate::sys::socket::{self, Waiting};
 use memmap2::MmapMut;
 use slog::{debug, info};
 use std::io::{self, IoSlice};
@@ -124,8 +124,8 @@ pub struct Conn {
     /// Its number in an event child; elsewhere of no meaning.
     pub who: Aged,
     pub(super) client: OwnedFd,
-    /// Whether reads from it wait if they may ([`super::nap`]).
-    pub(super) naps: bool,
+    /// Whether reads from it may wait ([`super::nap`]).
+    pub(super) waiting: Waiting,
     /// The client's address.
     pub peer: SocketAddr,
     /// Our end of the connection.
@@ -177,7 +177,7 @@ impl Conn {
         let mut conn = Self {
             who,
             client,
-            naps: false,
+            waiting: Waiting::default(),
             peer,
             local,
             listener,

@@ -3,7 +3,8 @@
 //! A request that is answered fast costs such a thread more for its two waits than for its bytes: poll(2) is told of
 //! the client, the backend and the master each time, and the read is a second call. A read that waits is one call, and is
 //! told of nothing. But whoever sleeps in it sees nothing else: no order, no other side's end, no deadline. So a nap is
-//! short, is taken only where the last wait of its kind was short, and between naps the thread looks up.
+//! short, is taken only where the last wait of its kind was short, and between naps the thread looks up. A connection of
+//! one request takes none: to let a read wait costs more than it saves once.
 
 use super::conn::{BUFFER, Conn, Scratch};
 use super::table::News;
@@ -55,35 +56,43 @@ struct Wait {
     awaited: Option<Awaited>,
     since: Tick,
     is_nap: bool,
+    /// Whether it has brought nothing: the next one goes on with it.
+    was_vain: bool,
 }
 
 impl Habit {
     /// Of a connection that has just come.
     #[must_use]
     pub fn new(now: Tick) -> Self {
-        Self { looked: now, client_is_quick: true, upstream_is_quick: true, wait: None }
+        Self { looked: now, client_is_quick: false, upstream_is_quick: false, wait: None }
     }
 
-    /// A wait for `awaited` (or for more than one thing) begins, and ends at `deadline`. Whether it may be a nap.
-    pub fn begin(&mut self, awaited: Option<Awaited>, deadline: Tick, now: Tick) -> bool {
+    /// A wait for `awaited` (or for more than one thing) begins, and ends at `deadline`; `is_called` if there is something
+    /// to be heard now. Whether it may be a nap.
+    pub fn begin(&mut self, awaited: Option<Awaited>, deadline: Tick, is_called: bool, now: Tick) -> bool {
         let is_quick = match awaited {
             Some(Awaited::Client) => self.client_is_quick,
             Some(Awaited::Upstream) => self.upstream_is_quick,
             None => false,
         };
-        let is_nap = is_quick && now < self.looked.after(NAP) && now.after(NAP) <= deadline;
-        self.wait = Some(Wait { awaited, since: now, is_nap });
+        let is_nap = is_quick && !is_called && now < self.looked.after(NAP) && now.after(NAP) <= deadline;
+        let goes_on = self.wait.filter(|wait| wait.was_vain && wait.awaited == awaited);
+        let since = goes_on.map_or(now, |wait| wait.since);
+        self.wait = Some(Wait { awaited, since, is_nap, was_vain: false });
         is_nap
     }
 
-    /// The wait is over, if one was under way.
-    pub fn end(&mut self, now: Tick) {
-        let Some(Wait { awaited, since, is_nap }) = self.wait.take() else { return };
-        if !is_nap {
+    /// The wait is over, and has brought nothing if it `was_vain`.
+    pub fn end(&mut self, was_vain: bool, now: Tick) {
+        let Some(wait) = self.wait.take() else { return };
+        if was_vain {
+            self.wait = Some(Wait { was_vain, ..wait });
+        }
+        if !wait.is_nap {
             self.looked = now;
         }
-        let is_quick = now < since.after(NAP);
-        match awaited {
+        let is_quick = now < wait.since.after(NAP);
+        match wait.awaited {
             Some(Awaited::Client) => self.client_is_quick = is_quick,
             Some(Awaited::Upstream) => self.upstream_is_quick = is_quick,
             None => {}
@@ -131,29 +140,24 @@ impl Conn {
         (client_waits && only_read(upstream) && is_read).then_some(Awaited::Upstream)
     }
 
-    /// Waits in the read for what is [`Conn::awaited`], and says what is to be told to [`Conn::run`].
-    ///
-    /// # Errors
-    /// If the socket does not let its reads wait.
-    pub fn nap(&mut self, awaited: Awaited, scratch: &mut Scratch) -> io::Result<News> {
-        let (fd, naps, at) = match awaited {
-            Awaited::Client => (&self.client, &mut self.naps, self.rest.len()),
-            Awaited::Upstream => match self.active.as_mut().and_then(|active| active.link.as_mut()) {
-                Some(link) => (&link.fd, &mut link.naps, link.rest.len()),
-                None => return Ok(News::TIMER),
-            },
+    /// Waits in the read for what is [`Conn::awaited`], and says what is to be told to [`Conn::run`]. `None`: reads from
+    /// there can't wait.
+    pub fn nap(&mut self, awaited: Awaited, scratch: &mut Scratch) -> Option<News> {
+        let (fd, waiting, at) = match awaited {
+            Awaited::Client => (&self.client, &mut self.waiting, self.rest.len()),
+            Awaited::Upstream => {
+                let link = self.active.as_mut()?.link.as_mut()?;
+                (&link.fd, &mut link.waiting, link.rest.len())
+            }
         };
-        if !*naps {
-            socket::let_reads_wait(fd.as_fd(), NAP)?;
-            *naps = true;
-        }
+        waiting.allow(fd.as_fd(), NAP).ok()?;
         match socket::recv_waiting(fd.as_fd(), &mut scratch.input[at..]) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(News::TIMER)
+                Some(News::TIMER)
             }
             outcome => {
                 scratch.early = Some(Early { from: awaited, outcome });
-                Ok(awaited.news())
+                Some(awaited.news())
             }
         }
     }
@@ -165,12 +169,33 @@ mod tests {
 
     const FAR: Tick = Tick::NEVER;
 
-    /// One wait of so many milliseconds; whether it was a nap.
-    fn waits(habit: &mut Habit, awaited: Option<Awaited>, clock: &mut u64, lasts: u64) -> bool {
-        let is_nap = habit.begin(awaited, FAR, Tick(*clock));
-        *clock += lasts;
-        habit.end(Tick(*clock));
-        is_nap
+    /// A connection of long standing that waits for `awaited`, and how. Time passes as it waits.
+    struct Waiter {
+        habit: Habit,
+        clock: u64,
+    }
+
+    impl Waiter {
+        fn new() -> Self {
+            Self { habit: Habit::new(Tick(1_000_000)), clock: 1_000_000 }
+        }
+
+        /// Bytes come after so many milliseconds. How many naps that took, and how many looks.
+        fn waits(&mut self, awaited: Awaited, mut lasts: u64) -> (u32, u32) {
+            let (mut naps, mut looks) = (0, 0);
+            loop {
+                let is_nap = self.habit.begin(Some(awaited), FAR, false, Tick(self.clock));
+                *(if is_nap { &mut naps } else { &mut looks }) += 1;
+                let slept = if is_nap { lasts.min(nap()) } else { lasts };
+                self.clock += slept;
+                lasts -= slept;
+                let was_vain = is_nap && (lasts > 0 || slept == nap());
+                self.habit.end(was_vain, Tick(self.clock));
+                if !was_vain {
+                    return (naps, looks);
+                }
+            }
+        }
     }
 
     fn nap() -> u64 {
@@ -179,57 +204,56 @@ mod tests {
 
     #[test]
     fn who_is_answered_fast_naps_and_looks_up_now_and_then() {
-        let mut clock = 1_000_000;
-        let mut habit = Habit::new(Tick(clock));
-        let (mut naps, mut looks, mut looked) = (0, 0, clock);
+        let mut waiter = Waiter::new();
+        let (mut naps, mut looks, mut looked) = (0, 0, waiter.clock);
         for turn in 0..10_000 {
             let awaited = if turn % 2 == 0 { Awaited::Client } else { Awaited::Upstream };
-            if waits(&mut habit, Some(awaited), &mut clock, 3) {
-                naps += 1;
-            } else {
-                looks += 1;
-                assert!(clock - looked <= 2 * nap(), "{} ms without a look", clock - looked);
-                looked = clock;
+            let (napped, looked_up) = waiter.waits(awaited, 3);
+            naps += napped;
+            looks += looked_up;
+            if looked_up > 0 {
+                assert!(waiter.clock - looked <= 2 * nap(), "{} ms without a look", waiter.clock - looked);
+                looked = waiter.clock;
             }
         }
         assert!(naps > 50 * looks && looks > 0, "{naps} naps, {looks} looks");
     }
 
     #[test]
-    fn who_waits_long_is_not_woken_again_for_nothing() {
+    fn who_waits_long_is_not_woken_for_nothing() {
         for (slow, quick) in [(Awaited::Client, Awaited::Upstream), (Awaited::Upstream, Awaited::Client)] {
-            let mut clock = 1_000_000;
-            let mut habit = Habit::new(Tick(clock));
-            assert!(waits(&mut habit, Some(slow), &mut clock, nap()), "nothing is known yet");
-            assert!(!waits(&mut habit, Some(slow), &mut clock, 10 * nap()));
-            for _ in 0..5 {
-                assert!(waits(&mut habit, Some(quick), &mut clock, 1), "the other side is not to blame");
-                assert!(!waits(&mut habit, Some(slow), &mut clock, 10 * nap()));
+            for lasts in [nap(), nap() + nap() / 2, 10 * nap()] {
+                let mut waiter = Waiter::new();
+                assert_eq!(waiter.waits(slow, 1), (0, 1), "nothing is known yet");
+                assert_eq!(waiter.waits(slow, lasts), (1, 1), "it was quick until now");
+                for _ in 0..5 {
+                    assert_eq!(waiter.waits(slow, lasts), (0, 1), "{lasts} ms");
+                    waiter.waits(quick, 1);
+                    assert_eq!(waiter.waits(quick, 1), (1, 0), "the other side is not to blame");
+                }
+                // One that has become quick is seen to be.
+                assert_eq!(waiter.waits(slow, 1), (0, 1));
+                assert_eq!(waiter.waits(slow, 1), (1, 0));
             }
-            // One that has become quick is seen to be.
-            assert!(!waits(&mut habit, Some(slow), &mut clock, 1));
-            assert!(waits(&mut habit, Some(slow), &mut clock, 1));
         }
     }
 
     #[test]
-    fn nobody_naps_who_waits_for_two_things_or_beyond_a_deadline() {
-        let now = Tick(5_000);
-        for (awaited, deadline, want) in [
-            (None, FAR, false),
-            (Some(Awaited::Client), Tick(0), false),
-            (Some(Awaited::Client), Tick(now.0 + nap() - 1), false),
-            (Some(Awaited::Client), Tick(now.0 + nap()), true),
-            (Some(Awaited::Upstream), FAR, true),
+    fn nobody_naps_who_waits_for_two_things_or_is_called_or_beyond_a_deadline() {
+        for (awaited, left, is_called, want) in [
+            (None, u64::MAX, false, false),
+            (Some(Awaited::Client), 0, false, false),
+            (Some(Awaited::Client), nap() - 1, false, false),
+            (Some(Awaited::Client), nap(), false, true),
+            (Some(Awaited::Client), nap(), true, false),
+            (Some(Awaited::Upstream), u64::MAX, false, true),
         ] {
-            assert_eq!(Habit::new(now).begin(awaited, deadline, now), want, "{awaited:?} {deadline:?}");
+            let mut waiter = Waiter::new();
+            waiter.waits(Awaited::Client, 1);
+            waiter.waits(Awaited::Upstream, 1);
+            let deadline = Tick(waiter.clock.saturating_add(left));
+            let naps = waiter.habit.begin(awaited, deadline, is_called, Tick(waiter.clock));
+            assert_eq!(naps, want, "{awaited:?} {left} {is_called}");
         }
-    }
-
-    #[test]
-    fn a_turn_without_a_wait_is_not_a_look() {
-        let mut habit = Habit::new(Tick(0));
-        habit.end(Tick(nap()));
-        assert!(!habit.begin(Some(Awaited::Client), FAR, Tick(nap())), "it is time to look up");
     }
 }

@@ -144,11 +144,11 @@ fn leaving(child: &Child, scratch: &Scratch) -> Option<Conn> {
 /// The master's orders and TERM, heard between clients and while one is served.
 struct Master<'a> {
     child: &'a Child,
-    /// Readable when either has something to say: one descriptor for every wait.
+    /// Readable when either has something to say: one descriptor for every poll.
     ear: Epoll,
     /// The orders have something to say.
     knock: Knock,
-    /// TERM; heard once.
+    /// TERM; heard once. It does not knock: whoever naps hears it at the next look.
     terminate: Option<OwnedFd>,
     /// The master is gone.
     orphan: bool,

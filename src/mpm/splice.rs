@@ -13,7 +13,6 @@ use super::relay::{Active, Flow};
 use super::table::News;
 use crate::clock::Moment;
 use crate::log::line::cause;
-use crate::sys::fd;
 use crate::sys::splice::is_unable;
 use slog::debug;
 use std::io;
@@ -132,10 +131,7 @@ impl Conn {
     /// The client's socket, if what goes over it is what the session says, byte by byte: the kernel may write to it and
     /// read from it then, and no call on it waits. `None` for a connection with a layer in between.
     fn bare_client(&mut self) -> Option<BorrowedFd<'_>> {
-        if self.naps {
-            fd::set_nonblocking(self.client.as_fd()).ok()?;
-            self.naps = false;
-        }
+        self.waiting.forbid(self.client.as_fd()).ok()?;
         Some(self.client.as_fd())
     }
 

@@ -12,8 +12,7 @@ use crate::config::model::{Backend, Endpoint};
 use crate::ids::BackendId;
 use crate::proxy::backend::Health;
 use crate::proxy::pool::Pool;
-use crate::sys::fd;
-use crate::sys::socket::{self, Connecting};
+use crate::sys::socket::{self, Connecting, Waiting};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::errno::Errno;
@@ -46,8 +45,8 @@ pub struct Link {
     pub address: usize,
     /// Whether more than its last response may be on the way: a backend may think that it had a body.
     pub doubtful: bool,
-    /// Whether reads from it wait if they may ([`super::nap`]).
-    pub(super) naps: bool,
+    /// Whether reads from it may wait ([`super::nap`]).
+    pub(super) waiting: Waiting,
     /// Edges that had been seen when it was last read; more of them in the pool mean that something came.
     edges: u32,
 }
@@ -60,7 +59,7 @@ pub struct Idle {
     edges: u32,
     address: usize,
     doubtful: bool,
-    naps: bool,
+    waiting: Waiting,
 }
 
 /// What the threads of a child share about one backend.
@@ -269,7 +268,7 @@ pub fn connect(
         rest: Vec::new(),
         address,
         doubtful: false,
-        naps: false,
+        waiting: Waiting::default(),
         edges: 0,
     })
 }
@@ -301,7 +300,7 @@ impl Idle {
             rest: Vec::new(),
             address: self.address,
             doubtful: false,
-            naps: self.naps,
+            waiting: self.waiting,
             edges: self.edges,
         })
     }
@@ -332,10 +331,7 @@ impl Link {
     /// from it then, and no call on it waits. `None` for a connection with a layer in between.
     #[must_use]
     pub fn bare(&mut self) -> Option<BorrowedFd<'_>> {
-        if self.naps {
-            fd::set_nonblocking(self.fd.as_fd()).ok()?;
-            self.naps = false;
-        }
+        self.waiting.forbid(self.fd.as_fd()).ok()?;
         Some(self.fd.as_fd())
     }
 
@@ -351,8 +347,8 @@ impl Link {
         if let (Some(links), Some(ticket)) = (links, self.ticket) {
             links.assign(ticket, None);
         }
-        let Self { fd, ticket, edges, address, doubtful, naps, .. } = self;
-        Idle { fd, ticket, edges, address, doubtful, naps }
+        let Self { fd, ticket, edges, address, doubtful, waiting, .. } = self;
+        Idle { fd, ticket, edges, address, doubtful, waiting }
     }
 
     /// Closes it. Its descriptor is ours alone (every descriptor is born CLOEXEC, and children don't fork), so
@@ -430,7 +426,7 @@ mod tests {
             rest: Vec::new(),
             address: 0,
             doubtful,
-            naps: false,
+            waiting: Waiting::default(),
             edges: 0,
         };
         (link, theirs)

@@ -1,6 +1,6 @@
 //! Sockets: listening, accepting, connecting, moving bytes. All non-blocking and CLOEXEC from birth.
 //!
-//! No call here waits, except [`recv_waiting`], and that only where [`let_reads_wait`] has said so.
+//! No call here waits, except [`recv_waiting`], and that only where [`Waiting::allow`] has said so.
 //! What every request does goes past libc (rustix): its functions are points of cancellation, which nobody here makes use
 //! of, and a page more that a process which has just been switched to must fetch.
 //!
@@ -272,7 +272,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     Ok(retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT))?.0)
 }
 
-/// As [`recv`], but waits for the first byte, as long as [`let_reads_wait`] has said.
+/// As [`recv`], but waits for the first byte, as long as [`Waiting::allow`] has said.
 ///
 /// # Errors
 /// `WouldBlock` after that time, `Interrupted` by a signal, or why the connection is broken.
@@ -280,15 +280,42 @@ pub fn recv_waiting(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::net::recv(fd, buf, RecvFlags::empty())?.0)
 }
 
-/// Lets [`recv_waiting`] wait for up to `limit` on this socket. It is blocking from now on: calls outside this room, such
-/// as splice(2), would wait for ever.
-///
-/// # Errors
-/// None that an open socket is known to give.
-pub fn let_reads_wait(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
-    let socket = SockRef::from(&fd);
-    socket.set_read_timeout(Some(limit))?;
-    socket.set_nonblocking(false)
+/// Whether reads from a socket may wait: not as it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    is_allowed: bool,
+    has_limit: bool,
+}
+
+impl Waiting {
+    /// Lets [`recv_waiting`] wait for up to `limit`, the same each time, on `fd`. It is blocking from now on: calls outside
+    /// this room, such as splice(2), would wait for ever.
+    ///
+    /// # Errors
+    /// If a filter on calls is against it.
+    pub fn allow(&mut self, fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+        if !self.has_limit {
+            SockRef::from(&fd).set_read_timeout(Some(limit))?;
+            self.has_limit = true;
+        }
+        if !self.is_allowed {
+            rustix::io::ioctl_fionbio(fd, false)?;
+            self.is_allowed = true;
+        }
+        Ok(())
+    }
+
+    /// No call on `fd` waits from now on.
+    ///
+    /// # Errors
+    /// As [`Waiting::allow`].
+    pub fn forbid(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if self.is_allowed {
+            rustix::io::ioctl_fionbio(fd, true)?;
+            self.is_allowed = false;
+        }
+        Ok(())
+    }
 }
 
 /// What a look at a connection shows, without taking anything.
@@ -494,36 +521,41 @@ mod tests {
             is_too_early(recv_waiting(server.as_fd(), &mut bytes)),
             "not before it is said that they may"
         );
-        let (nap, long) = (Duration::from_millis(20), Duration::from_secs(60));
-        for fd in [&client, &server] {
-            let_reads_wait(fd.as_fd(), nap).unwrap();
-        }
+        let mut waiting = Waiting::default();
+        waiting.allow(server.as_fd(), Duration::from_millis(20)).unwrap();
         let begin = time::now();
         assert!(is_too_early(recv_waiting(server.as_fd(), &mut bytes)));
         assert!(time::now().micros_since(begin) >= 20_000, "it has waited");
 
-        let_reads_wait(server.as_fd(), long).unwrap();
-        assert!(is_too_early(recv(server.as_fd(), &mut bytes)));
-        assert_eq!(peek(server.as_fd()).unwrap(), Peek::Quiet);
-        let sender = std::thread::spawn(move || {
-            // Until nothing more goes in; neither call may wait for the reader.
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut nothing = [0; 16];
+        std::thread::spawn(move || {
+            let long = Duration::from_secs(600);
+            Waiting::default().allow(client.as_fd(), long).unwrap();
+            assert!(is_too_early(recv(client.as_fd(), &mut nothing)));
+            assert_eq!(peek(client.as_fd()).unwrap(), Peek::Quiet);
+            // Until nothing more goes in.
             let piece = [7; 65536];
-            let mut sent = 0;
-            while let Ok(count) = send(client.as_fd(), &piece) {
-                sent += count;
-            }
-            while let Ok(count) = send_vectored(client.as_fd(), &[IoSlice::new(&piece), IoSlice::new(&piece)])
-            {
-                sent += count;
-            }
-            (client, sent)
+            while send(client.as_fd(), &piece).is_ok() {}
+            assert!(is_too_early(send(client.as_fd(), &piece)));
+            assert!(is_too_early(send_vectored(
+                client.as_fd(),
+                &[IoSlice::new(&piece), IoSlice::new(&piece)]
+            )));
+            tell.send(client).unwrap();
         });
-        assert!(recv_waiting(server.as_fd(), &mut bytes).unwrap() > 0, "bytes end the wait");
-        let (client, sent) = sender.join().unwrap();
-        assert!(sent > 0);
+        let client = told.recv_timeout(Duration::from_secs(60)).expect("a call has waited, or failed");
+        assert!(recv_waiting(server.as_fd(), &mut bytes).unwrap() > 0);
         drop(client);
-        let mut rest = vec![0; 1 << 20];
-        while recv_waiting(server.as_fd(), &mut rest).unwrap() > 0 {}
+
+        let (client, server) = connected();
+        waiting = Waiting::default();
+        waiting.allow(server.as_fd(), Duration::from_secs(600)).unwrap();
+        waiting.forbid(server.as_fd()).unwrap();
+        assert!(is_too_early(recv_waiting(server.as_fd(), &mut bytes)), "not once it is forbidden");
+        waiting.allow(server.as_fd(), Duration::from_secs(600)).unwrap();
+        std::thread::spawn(move || send(client.as_fd(), b"at last").unwrap());
+        assert_eq!(recv_waiting(server.as_fd(), &mut bytes).unwrap(), 7, "bytes end the wait");
     }
 
     #[test]

@@ -286,9 +286,9 @@ fn only_sys_is_unsafe_and_talks_to_the_kernel() {
                 faults.push(format!("{}:{line}: unsafe outside of sys", source.name));
             }
         }
-        for line in lines_with(&source.code, "libc") {
-            if source.room != "sys" {
-                faults.push(format!("{}:{line}: libc outside of sys", source.name));
+        for name in ["libc", "rustix"] {
+            for line in lines_with(&source.code, name).into_iter().filter(|_| source.room != "sys") {
+                faults.push(format!("{}:{line}: {name} outside of sys", source.name));
             }
         }
     }

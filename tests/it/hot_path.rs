@@ -34,6 +34,7 @@ pub fn no_strace() -> Option<String> {
 /// strace may have it look for less, or have calls fail.
 pub fn calls(child: i32, home: &Path, options: &[&str], work: impl FnOnce()) -> Result<Vec<String>, String> {
     let (trace, said) = (home.join("strace"), home.join("strace.said"));
+    let serves_alone = fs::read_dir(format!("/proc/{child}/task")).is_ok_and(|tasks| tasks.count() == 1);
     let mut strace = Command::new("strace")
         .args(options)
         .args(["-f", "-p", &child.to_string(), "-o"])
@@ -55,31 +56,36 @@ pub fn calls(child: i32, home: &Path, options: &[&str], work: impl FnOnce()) -> 
     work();
     kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).expect("it is our own child");
     strace.wait().expect("it is our own child");
-    // The first thread is the steward, which looks from time to time whether all is well.
+    // Of several threads the first is the steward, which looks from time to time whether all is well.
     let steward = format!("{child} ");
     Ok(fs::read_to_string(&trace)
         .expect("strace writes it")
         .lines()
-        .filter(|line| !line.starts_with(&steward))
+        .filter(|line| serves_alone || !line.starts_with(&steward))
         .map(|line| line.split_once(' ').map_or(line, |(_, call)| call.trim_start()).to_owned())
         .collect())
 }
 
-/// The calls by name, with one word for all that send; the end of one that was cut in two is not a call.
+/// The calls by name, with one word for all that send; the end of one that was cut in two is not a call, nor is what a
+/// thread goes on with that strace has stopped.
 fn names(calls: &[String]) -> Vec<&str> {
     let is_name =
         |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte));
     calls
         .iter()
-        .filter_map(|call| call.split_once('(').map(|(name, _)| name).filter(|name| is_name(name)))
+        .filter_map(|call| {
+            call.split_once('(')
+                .map(|(name, _)| name)
+                .filter(|name| is_name(name) && *name != "restart_syscall")
+        })
         .map(|name| if ["sendto", "writev", "sendmsg"].contains(&name) { "send" } else { name })
         .collect()
 }
 
 /// Plays looks until in one of them each request made exactly the calls of `want`, in their order, and all of them
-/// together at most `waits` others of `wait`.
+/// together at most `waits` that only wait.
 #[track_caller]
-fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], wait: &str, waits: usize) {
+fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], waits: usize) {
     if let Some(why) = no_strace() {
         eprintln!("skipped, there is no strace to look with: {why}");
         return;
@@ -87,12 +93,8 @@ fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], wait: &str, waits: usize
     let backend = Backend::with(|exchange| {
         exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")
     });
-    let text = format!(
-        "StartServers 1\nServerLimit 1\nThreadsPerChild 4\nMaxRequestWorkers 4\nMinSpareThreads 1\n\
-         MaxKeepAliveRequests 0\n{config}\n\
-         ProxyPass / {}/",
-        backend.url()
-    );
+    let text =
+        format!("{}\nMaxKeepAliveRequests 0\n{config}\nProxyPass / {}/", mpm.one_child(), backend.url());
     let daemon = Daemon::under(mpm, &text);
     let mut client = daemon.connect();
     let ask = |client: &mut Client| {
@@ -115,7 +117,7 @@ fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], wait: &str, waits: usize
         // What threads waited in when strace came is shown first.
         let mut seen: Vec<&str> = names(&last).into_iter().skip_while(|name| *name != "recvfrom").collect();
         let all = seen.len();
-        seen.retain(|name| *name != wait);
+        seen.retain(|name| !["epoll_wait", "ppoll"].contains(name));
         let waited = all - seen.len();
         let wanted = want.repeat(REQUESTS);
         let rest = seen.get(wanted.len()..).unwrap_or_default();
@@ -128,13 +130,13 @@ fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], wait: &str, waits: usize
 
 #[test]
 fn a_warm_request_is_two_receives_and_two_sends() {
-    makes_exactly(Mpm::Event, "", &["recvfrom", "send", "recvfrom", "send"], "epoll_wait", EDGES);
+    makes_exactly(Mpm::Event, "", &["recvfrom", "send", "recvfrom", "send"], EDGES);
 }
 
 #[test]
 fn the_log_adds_one_write() {
     let want = ["recvfrom", "send", "recvfrom", "send", "write"];
-    makes_exactly(Mpm::Event, "CustomLog access.log common", &want, "epoll_wait", EDGES);
+    makes_exactly(Mpm::Event, "CustomLog access.log common", &want, EDGES);
 }
 
 #[test]
@@ -142,7 +144,53 @@ fn a_thread_of_one_connection_waits_in_the_receives_and_looks_up_rarely() {
     // The second receive looks whether the backend has closed the connection. Whoever has waited for long before these
     // requests polls for the first two, and now and then it looks up.
     let want = ["recvfrom", "recvfrom", "send", "recvfrom", "send"];
-    makes_exactly(Mpm::Worker, "", &want, "ppoll", 4);
+    for mpm in [Mpm::Worker, Mpm::Prefork] {
+        makes_exactly(mpm, "", &want, 4);
+    }
+}
+
+#[test]
+fn an_order_ends_a_nap() {
+    if let Some(why) = no_strace() {
+        eprintln!("skipped, there is no strace to look with: {why}");
+        return;
+    }
+    let backend = Backend::start();
+    let daemon = Daemon::under(Mpm::Prefork, &format!("ProxyPass / {}/", backend.url()));
+    let mut last = Vec::new();
+    for look in 0..LOOKS {
+        let mut client = daemon.connect();
+        let ask = |client: &mut Client| (0..10).all(|_| client.get("/").is_ok_and(|answer| !answer.closes()));
+        if !ask(&mut client) {
+            // It has come to a child that leaves.
+            continue;
+        }
+        let child = daemon.child_of(&client);
+        let reloads = || daemon.lines_with("serving generation").len();
+        let work = || {
+            ask(&mut client);
+            let before = reloads();
+            daemon.signal(Signal::SIGHUP);
+            wait_until("another generation", || (reloads() > before).then_some(()));
+            // What the child says to its client now is its last word.
+            let last = client.get("/").expect("it was not closed under the client's hand");
+            assert!(last.closes(), "in look {look}: {:?}", last.fields);
+        };
+        last = match calls(child, &daemon.home().path(""), &[], work) {
+            Ok(seen) => seen,
+            Err(why) => {
+                eprintln!("skipped, strace can't attach: {why}");
+                return;
+            }
+        };
+        let is_interrupted = |call: &&String| call.starts_with("recvfrom(") && call.contains("= -1 EINTR");
+        if last.iter().any(|call| is_interrupted(&call))
+            && last.iter().any(|call| call.starts_with("--- SIGIO"))
+        {
+            return;
+        }
+    }
+    panic!("in none of {LOOKS} looks a nap was interrupted; the last:\n{}", last.join("\n"));
 }
 
 /// Allocations for `requests` kept-alive requests, once the daemon has served some.

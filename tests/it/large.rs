@@ -241,6 +241,32 @@ under_each_mpm! {
         backend.release();
     }
 
+    fn a_backend_that_takes_no_more_is_given_up(mpm) {
+        // More than all buffers on the way take.
+        const SIZE: usize = 60 << 20;
+        let backend = Backend::start();
+        let daemon = one(mpm, &format!("ProxyTimeout 2\nProxyPass / {}/", backend.url()));
+        daemon.tolerate("proxy");
+        let mut client = daemon.connect();
+        // As above; and the connection to the backend is theirs.
+        for _ in 0..5 {
+            assert_eq!(client.get("/bytes/10").expect("an answer").body.len(), 10);
+        }
+        let mut stream = client.stream().try_clone().expect("a descriptor is left");
+        let sender = std::thread::spawn(move || {
+            let head = format!("PUT /hold HTTP/1.1\r\nHost: test\r\nContent-Length: {SIZE}\r\n\r\n");
+            stream.write_all(head.as_bytes())?;
+            let block = vec![0; 1 << 20];
+            (0..SIZE >> 20).try_for_each(|_| stream.write_all(&block))
+        });
+        assert_eq!(client.answer("PUT").map(|answer| answer.status), Ok(504));
+        drop(client);
+        // Whether all of it was taken in the end is not for it to say.
+        let _ = sender.join().expect("no panic");
+        both_ways(&mut daemon.connect(), 500_000);
+        backend.release();
+    }
+
     fn what_breaks_off_is_cut(mpm) {
         let (tell, told) = mpsc::channel();
         let backend = Backend::with(move |exchange| {

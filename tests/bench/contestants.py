@@ -1,4 +1,5 @@
 """The programs that are compared: their configurations, and how they are started, watched and ended."""
+import contextlib
 import os
 import pwd
 import re
@@ -102,6 +103,8 @@ def recipe(name, row, directory, port, origin, tools, extra=""):
     if kind == "nginx":
         words["user"] = user_line("user {user} {group};")
         words["buffers"] = BUFFERS.get(name, "")
+        # Beside another of its kind this would silence that one.
+        words["log"] = "access_log off;"
         if row.log:
             words["log"] = ("log_format common '$remote_addr - $remote_user [$time_local] \"$request\" $status "
                             f"$body_bytes_sent';\n  access_log {directory}/access.log common;")
@@ -131,6 +134,7 @@ class Server:
         self.length = None
         # Seconds that an answer, or the next piece of it, may take.
         self.patience = 30
+        self.access_log = os.path.join(directory, "access.log")
         self.output = open(os.path.join(directory, "output"), "w+")
         self.process = subprocess.Popen(
             ["taskset", "-c", cores] + words, stdin=subprocess.PIPE if speaks else subprocess.DEVNULL,
@@ -175,6 +179,7 @@ class Server:
 
         With `kept` the answer on a kept-alive connection, and a second one on it, which is the last.
         """
+        logged = self.logged()
         body = b"y" * row.body
         head = f"{row.method} {row.target} HTTP/1.1\r\nHost: bench.test\r\n"
         if row.body:
@@ -195,7 +200,22 @@ class Server:
             while piece := s.recv(1 << 20):
                 answer += piece
         self.judge(row, bytes(answer))
+        self.judge_log(row, logged)
         return length or len(answer)
+
+    def logged(self):
+        """Bytes of its access log."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.getsize(self.access_log)
+        return 0
+
+    def judge_log(self, row, before):
+        """Whether the answer just given has been logged, as the row has it; it may be later than the answer."""
+        end = time.monotonic() + self.patience
+        while row.log and self.logged() == before and time.monotonic() < end:
+            time.sleep(0.001)
+        if (self.logged() > before) != bool(row.log):
+            raise Failed(f"{self.name} writes {'no' if row.log else 'an'} access log")
 
     def judge(self, row, answer):
         fields, _, body = answer.partition(b"\r\n\r\n")

@@ -74,6 +74,24 @@ class Misbehaviour(unittest.TestCase):
                     server.check(row)
                 self.assertIn(f"{manner} answers ", str(fault.exception))
 
+    def test_who_is_to_log_must_and_nobody_else(self):
+        server = self.server("right")
+        server.patience = 0.1
+        with self.assertRaises(Failed) as fault:
+            server.check(Row("test", "", log=True))
+        self.assertIn("right writes no access log", str(fault.exception))
+        judge = server.judge
+
+        def logging(row, told):
+            with open(server.access_log, "a") as f:
+                f.write("a line\n")
+            judge(row, told)
+        server.judge = logging
+        server.check(Row("test", "", log=True))
+        with self.assertRaises(Failed) as fault:
+            server.check(Row("test", ""))
+        self.assertIn("right writes an access log", str(fault.exception))
+
     def test_a_kept_connection_must_be_kept_and_its_second_answer_right_too(self):
         row = Row("test", "")
         for manner in ("nothing", "short", "long", "wrong letters", "right once"):

@@ -70,7 +70,8 @@ impl<L, W: Copy + Eq> Pool<L, W> {
             return free > self.line.iter().filter(|waiter| waiter.told).count();
         };
         let waiter = &mut self.line[at];
-        if waiter.told && free > 0 {
+        // More may have been told than there are places, where some died: then the places are of those who came first.
+        if waiter.told && at < free {
             self.line.remove(at);
             return true;
         }
@@ -256,6 +257,22 @@ mod tests {
                 ],
             ),
             (
+                "told of a place that died, it does not overtake who was told before",
+                1,
+                vec![
+                    Asks('a', Lease::Open),
+                    Asks('b', Lease::Full),
+                    Asks('c', Lease::Full),
+                    Released(Some('b')),
+                    Dies,
+                    Closed(Some('c')),
+                    Asks('c', Lease::Full),
+                    Asks('b', Lease::Open),
+                    Closed(Some('c')),
+                    Asks('c', Lease::Open),
+                ],
+            ),
+            (
                 "places beyond those that are kept free are anybody's",
                 2,
                 vec![
@@ -301,6 +318,7 @@ mod tests {
                     0 | 1 => {
                         let who = if step == 1 { called.first().copied().unwrap_or(who) } else { who };
                         let was_called = called.contains(&who);
+                        let places = (max - served - dead) as usize;
                         called.retain(|other| *other != who);
                         match pool.lease(who) {
                             Lease::Full => {
@@ -313,6 +331,7 @@ mod tests {
                                 let ahead = line.iter().take_while(|other| **other != who);
                                 prop_assert!(was_called || !line.contains(&who));
                                 prop_assert!(ahead.clone().all(|other| called.contains(other)), "{who} barged");
+                                prop_assert!(!line.contains(&who) || ahead.count() < places, "{who} barged");
                                 line.retain(|other| *other != who);
                             }
                         }
@@ -347,7 +366,8 @@ mod tests {
                 let taken: u32 = served + dead;
                 prop_assert!(taken + pool.idle() as u32 <= max);
                 let free = (max - taken) as usize;
-                prop_assert!(called.len() >= free.min(line.len()), "{free} free, {line:?}, told {called:?}");
+                let mut first = line.iter().take(free);
+                prop_assert!(first.all(|who| called.contains(who)), "{free} free, {line:?}, told {called:?}");
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Bytes on their way out: gathered without copying what has just been read, and kept when a socket is full.
 //!
 //! A turn reads into its thread's buffer, decides, and sends. What it sends is partly new (heads, chunk sizes)
-//! and partly a range of what was read. [`Gather`] lists both in order, so that one `writev` takes them all.
+//! and partly a range of what was read. [`Gather`] lists both in order, so that one `sendmsg` takes them all.
 //! Only what the socket refuses is copied, into the connection's [`Backlog`].
 
 use std::io::IoSlice;
 use std::ops::Range;
 
-/// Slices handed to one `writev`; more pieces than this leave in several calls.
+/// Slices handed to one `sendmsg`; more pieces than this leave in several calls.
 pub const SLICES: usize = 32;
 
 /// Bytes that are copied more cheaply than they are sent as a piece of their own.

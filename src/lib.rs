@@ -12,7 +12,7 @@
 //! | 4 | [`proxy`] p: what to do with a request; [`status`] p: the scoreboard as a page; [`size`]: what memory the server needs, and which limits fit |
 //! | 3 | [`config`] p: text to `Config`, or all its faults at once |
 //! | 2 | [`http`] p: bytes to messages and back; [`scoreboard`]: the shared memory; [`log`]: lines and where they go; [`orders`]: what master and children say to each other |
-//! | 1 | [`sys`]: the kernel; the only room with libc and `unsafe` |
+//! | 1 | [`sys`]: the kernel; the only room with libc, rustix and `unsafe` |
 //! | 0 | [`ids`], [`clock`], [`buf`] p: numbers with a meaning, bytes on their way out |
 //!
 //! Invariants, numbered so that comments can cite them:
@@ -25,8 +25,8 @@
 //! 5. A reload touches nothing until the whole new configuration has been read, checked and bound.
 //! 6. Bytes off the network never panic: they earn a status and a close. A bug's panic costs one connection,
 //!    is logged and counted; panics unwind in every profile and poisoned locks are recovered.
-//! 7. Signals arrive as a readable descriptor; no code of ours runs in signal context. Every descriptor is
-//!    born CLOEXEC.
+//! 7. Signals arrive as a readable descriptor, or (a prefork child's orders) as a flag; no code of ours runs in
+//!    signal context. Every descriptor is born CLOEXEC.
 //! 8. Readiness is said, not slept for: the daemon writes its bound addresses once it serves.
 //! 9. EPOLL_CTL_DEL comes before close or sendmsg of any descriptor that another process may hold.
 

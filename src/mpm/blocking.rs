@@ -17,7 +17,8 @@ use std::sync::atomic::Ordering;
 pub trait Interrupt {
     /// The descriptor to watch; `None` once there is nothing more to hear.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
-    /// Whether it is known, without a call, to be readable. Where it is not known, naps keep the thread from hearing.
+    /// Whether it is known, without a call, to be readable: so that one who naps need not ask the kernel. What is not known
+    /// is heard at the next look.
     fn has_knocked(&self) -> bool;
     /// It is readable. `false`: the thread is to leave at once, whatever it is doing.
     fn heard(&mut self) -> bool;

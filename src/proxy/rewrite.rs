@@ -425,7 +425,7 @@ pub fn body_piece(
     in_chunks: bool,
     out: &mut crate::buf::Gather,
 ) {
-    /// Up to this many bytes a copy costs less than a slice of its own and `writev` in place of `send`.
+    /// Up to this many bytes a copy costs less than a slice of its own and `sendmsg` in place of `send`.
     const SMALL: usize = 4096;
     if in_chunks {
         out.push_with(|owned| chunked::size_line(range.len() as u64, owned));

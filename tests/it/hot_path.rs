@@ -78,7 +78,7 @@ fn names(calls: &[String]) -> Vec<&str> {
                 .map(|(name, _)| name)
                 .filter(|name| is_name(name) && *name != "restart_syscall")
         })
-        .map(|name| if ["sendto", "writev", "sendmsg"].contains(&name) { "send" } else { name })
+        .map(|name| if ["sendto", "sendmsg"].contains(&name) { "send" } else { name })
         .collect()
 }
 

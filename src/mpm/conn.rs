@@ -142,6 +142,8 @@ pub struct Conn {
     pub(super) row: Option<WorkerIndex>,
     /// What may work when tried: bits of [`News`] that stay until a call says otherwise.
     pub(super) ready: News,
+    /// The poll tells when the client takes bytes again (event).
+    pub(super) room_is_watched: bool,
     /// `rest` is to be looked at before anything is read: a whole head may be in it.
     pub(super) again: bool,
     /// The client has sent its last byte.
@@ -188,6 +190,7 @@ impl Conn {
             active: None,
             row,
             ready,
+            room_is_watched: false,
             again: false,
             eof: false,
             host,
@@ -284,6 +287,11 @@ impl Conn {
     /// Whether bytes are here that the client would not take yet.
     pub(super) fn owes_client(&self) -> bool {
         !self.backlog.is_empty() || self.active.as_ref().is_some_and(|active| active.down.pipe.is_some())
+    }
+
+    /// Whether the client took no more when it was last written to, and nobody tells when it does.
+    pub(super) fn lacks_room(&self) -> bool {
+        !self.ready.has(News::CLIENT_WRITE) && !self.room_is_watched
     }
 
     /// Whether nothing of a request or a response is here: whoever has the descriptor has the whole connection.

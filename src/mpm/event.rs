@@ -23,7 +23,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest};
 use slog::error;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -202,6 +202,31 @@ fn upstream_edge(child: &Child, event: &Event, ticket: Aged, news: News, ready: 
     }
 }
 
+/// Watches the socket of a connection that is new here. Room to write is not watched for: there is some at first, and an
+/// edge that says so would be a turn for nothing.
+pub(super) fn watch(child: &Child, who: Aged, fd: RawFd) -> io::Result<()> {
+    child.registry.register(&mut SourceFd(&fd), Source::Client(who).token(), Interest::READABLE)
+}
+
+/// From now on the poll tells as well when a client that took no more has room again; the kernel looks at once, so that
+/// nothing is missed. `false`, and told, if it can't.
+#[cold]
+fn watch_for_room(child: &Child, conn: &mut Conn) -> bool {
+    let fd = conn.client().as_raw_fd();
+    let token = Source::Client(conn.who).token();
+    let watched =
+        child.registry.reregister(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE);
+    conn.room_is_watched = watched.is_ok();
+    if let Err(fault) = watched {
+        say_unwatched(child, &fault);
+    }
+    conn.room_is_watched
+}
+
+pub(super) fn say_unwatched(child: &Child, fault: &io::Error) {
+    error!(child.log, "cannot watch a connection: {}; it is closed", cause(fault); "module" => "mpm_event");
+}
+
 /// A listener has somebody: accepts one, and says whether there was one. A child that is full does so, too (nobody
 /// else was woken for it), and then stops watching.
 fn accept(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u32>) -> bool {
@@ -237,10 +262,8 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
                 child.doors.shut();
                 return false;
             };
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let token = Source::Client(who).token();
-            if let Err(fault) = child.registry.register(&mut SourceFd(&fd), token, interest) {
-                error!(child.log, "cannot watch a connection: {}; it is closed", cause(&fault); "module" => "mpm_event");
+            if let Err(fault) = watch(child, who, fd) {
+                say_unwatched(child, &fault);
                 let (mut held, _) = event.table.begin(who.index);
                 if let Some(mut conn) = held.take() {
                     conn.gauge(Gauge::None, child);
@@ -323,6 +346,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
     let outcome = catch_unwind(AssertUnwindSafe(|| conn.run(news, child, scratch, now)));
     let turn = match outcome {
         Ok(ConnTurn::HandOver(_)) if handover::hand_over(child, event, conn, now) => ConnTurn::Over,
+        Ok(ConnTurn::Wait(_)) if conn.lacks_room() && !watch_for_room(child, conn) => ConnTurn::Over,
         Ok(turn) => turn,
         Err(payload) => {
             child.panicked(&panic_text(payload.as_ref()));

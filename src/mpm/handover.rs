@@ -11,14 +11,13 @@
 use super::balance::{self, Advice, Own};
 use super::child::{Child, Event};
 use super::conn::Conn;
-use super::event::accept_handed;
+use super::event::{self, accept_handed};
 use super::table::News;
-use super::tokens::{Aged, Source};
+use super::tokens::Aged;
 use crate::clock::Moment;
 use crate::log::line::cause;
 use crate::proxy::session::Phase;
 use crate::sys::passing;
-use mio::Interest;
 use mio::unix::SourceFd;
 use slog::{error, warn};
 use std::io;
@@ -317,11 +316,9 @@ pub(super) fn hand_over(child: &Child, event: &Event, conn: &mut Conn, now: Mome
                     event.table.post(conn.who, News::ROW);
                 }
             }
-            let token = Source::Client(conn.who).token();
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(fault) = child.registry.register(&mut SourceFd(&fd), token, interest) {
-                error!(child.log, "cannot watch a connection: {}; it is closed", cause(&fault);
-                    "module" => "mpm_event");
+            conn.room_is_watched = false;
+            if let Err(fault) = event::watch(child, conn.who, fd) {
+                event::say_unwatched(child, &fault);
                 return true;
             }
             false

@@ -8,16 +8,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Requests in a look.
-const REQUESTS: usize = 10;
+const REQUESTS: usize = 20;
 
 /// Waits of one look under event, at most: one for the client's bytes and one for the backend's, and one that is under
 /// way at the end.
 const EDGES: usize = 2 * (REQUESTS + 1) + 1;
 
-/// Looks until one is as it should be. A thread that strace or a busy machine holds up for some milliseconds is
-/// taken for stuck, and the steward rightly calls up another: that look has a futex more. A hot path that had one
-/// would have it in every look.
+/// Looks until so many were as they should be. A thread that strace or a busy machine holds up for some milliseconds is
+/// taken for stuck, and the steward rightly calls up another: that look has a futex more. A hot path that had one in a
+/// fifth of its requests would show one look in ninety without.
 const LOOKS: usize = 20;
+const GOOD: usize = 3;
 
 /// Why strace can't be used here, if so.
 pub fn no_strace() -> Option<String> {
@@ -74,7 +75,9 @@ fn names(calls: &[String]) -> Vec<&str> {
     calls
         .iter()
         .filter_map(|call| {
+            // Before a debug build closes a descriptor the library looks whether it is open.
             call.split_once('(')
+                .filter(|(_, rest)| !rest.contains("F_GETFD"))
                 .map(|(name, _)| name)
                 .filter(|name| is_name(name) && *name != "restart_syscall")
         })
@@ -82,13 +85,28 @@ fn names(calls: &[String]) -> Vec<&str> {
         .collect()
 }
 
-/// Plays looks until in one of them each request made exactly the calls of `want`, in their order, and all of them
+/// There is nothing to look with: no fault on somebody's machine, but in continuous integration, which has installed it.
+#[track_caller]
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "calls can't be looked at: {why}");
+    eprintln!("skipped, calls can't be looked at: {why}");
+}
+
+/// Whose requests are looked at.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Connection {
+    /// Of a client that keeps its connection.
+    Kept,
+    /// Of clients that each ask once.
+    Fresh,
+}
+
+/// Plays looks until in [`GOOD`] of them each request made exactly the calls of `want`, in their order, and all of them
 /// together at most `waits` that only wait.
 #[track_caller]
-fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], waits: usize) {
+fn makes_exactly(mpm: Mpm, config: &str, connection: Connection, want: &[&str], waits: usize) {
     if let Some(why) = no_strace() {
-        eprintln!("skipped, there is no strace to look with: {why}");
-        return;
+        return skip(&why);
     }
     let backend = Backend::with(|exchange| {
         exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello")
@@ -97,46 +115,67 @@ fn makes_exactly(mpm: Mpm, config: &str, want: &[&str], waits: usize) {
         format!("{}\nMaxKeepAliveRequests 0\n{config}\nProxyPass / {}/", mpm.one_child(), backend.url());
     let daemon = Daemon::under(mpm, &text);
     let mut client = daemon.connect();
-    let ask = |client: &mut Client| {
+    let kept = |client: &mut Client| {
         let answer = client.get("/hot").expect("an answer");
         assert_eq!((answer.status, answer.closes()), (200, false));
     };
-    (0..20).for_each(|_| ask(&mut client));
+    let fresh = || {
+        let mut client = daemon.connect();
+        let answer =
+            client.ask("GET /hot HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").expect("an answer");
+        assert_eq!((answer.status, answer.closes()), (200, true));
+        client.closed().expect("nothing follows");
+    };
+    (0..20).for_each(|_| kept(&mut client));
     let child = daemon.child_of(&client);
     let home = daemon.home().path("");
-    let mut last = Vec::new();
+    let (mut last, mut good) = (Vec::new(), 0);
     for _ in 0..LOOKS {
         // One more than looked at: strace may leave before what follows the last answer.
-        last = match calls(child, &home, &[], || (0..=REQUESTS).for_each(|_| ask(&mut client))) {
-            Ok(seen) => seen,
-            Err(why) => {
-                eprintln!("skipped, strace can't attach: {why}");
-                return;
-            }
+        let work = || {
+            (0..=REQUESTS)
+                .for_each(|_| if connection == Connection::Kept { kept(&mut client) } else { fresh() });
         };
+        last = match calls(child, &home, &[], work) {
+            Ok(seen) => seen,
+            Err(why) => return skip(&why),
+        };
+        // A new connection is read before it is known whether bytes are there.
+        last.retain(|call| connection == Connection::Kept || !call.contains("= -1 EAGAIN"));
         // What threads waited in when strace came is shown first.
-        let mut seen: Vec<&str> = names(&last).into_iter().skip_while(|name| *name != "recvfrom").collect();
+        let mut seen: Vec<&str> = names(&last).into_iter().skip_while(|name| *name != want[0]).collect();
         let all = seen.len();
         seen.retain(|name| !["epoll_wait", "ppoll"].contains(name));
         let waited = all - seen.len();
         let wanted = want.repeat(REQUESTS);
         let rest = seen.get(wanted.len()..).unwrap_or_default();
-        if seen.starts_with(&wanted) && want.starts_with(rest) && waited <= waits {
+        good += usize::from(seen.starts_with(&wanted) && want.starts_with(rest) && waited <= waits);
+        if good == GOOD {
             return;
         }
     }
-    panic!("in none of {LOOKS} looks every request made the calls {want:?}; the last:\n{}", last.join("\n"));
+    panic!(
+        "in {good} of {LOOKS} looks every request made the calls {want:?}, not in {GOOD}; the last:\n{}",
+        last.join("\n")
+    );
 }
 
 #[test]
 fn a_warm_request_is_two_receives_and_two_sends() {
-    makes_exactly(Mpm::Event, "", &["recvfrom", "send", "recvfrom", "send"], EDGES);
+    makes_exactly(Mpm::Event, "", Connection::Kept, &["recvfrom", "send", "recvfrom", "send"], EDGES);
+}
+
+#[test]
+fn a_connection_of_one_request_is_watched_once_and_closed_without_a_wait() {
+    let want = ["accept4", "epoll_ctl", "recvfrom", "send", "recvfrom", "send", "close"];
+    // One wait more for each: it comes by a listener.
+    makes_exactly(Mpm::Event, "", Connection::Fresh, &want, EDGES + REQUESTS + 1);
 }
 
 #[test]
 fn the_log_adds_one_write() {
     let want = ["recvfrom", "send", "recvfrom", "send", "write"];
-    makes_exactly(Mpm::Event, "CustomLog access.log common", &want, EDGES);
+    makes_exactly(Mpm::Event, "CustomLog access.log common", Connection::Kept, &want, EDGES);
 }
 
 #[test]
@@ -145,15 +184,14 @@ fn a_thread_of_one_connection_waits_in_the_receives_and_looks_up_rarely() {
     // requests polls for the first two, and now and then it looks up.
     let want = ["recvfrom", "recvfrom", "send", "recvfrom", "send"];
     for mpm in [Mpm::Worker, Mpm::Prefork] {
-        makes_exactly(mpm, "", &want, 4);
+        makes_exactly(mpm, "", Connection::Kept, &want, 4);
     }
 }
 
 #[test]
 fn an_order_ends_a_nap() {
     if let Some(why) = no_strace() {
-        eprintln!("skipped, there is no strace to look with: {why}");
-        return;
+        return skip(&why);
     }
     let backend = Backend::start();
     let daemon = Daemon::under(Mpm::Prefork, &format!("ProxyPass / {}/", backend.url()));
@@ -178,10 +216,7 @@ fn an_order_ends_a_nap() {
         };
         last = match calls(child, &daemon.home().path(""), &[], work) {
             Ok(seen) => seen,
-            Err(why) => {
-                eprintln!("skipped, strace can't attach: {why}");
-                return;
-            }
+            Err(why) => return skip(&why),
         };
         let is_interrupted = |call: &&String| call.starts_with("recvfrom(") && call.contains("= -1 EINTR");
         if last.iter().any(|call| is_interrupted(&call))

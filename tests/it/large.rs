@@ -1,6 +1,6 @@
 //! Large bodies, which go by another way than small ones (splice(2)) where they can: nobody may notice.
 
-use crate::hot_path::{calls, no_strace};
+use crate::hot_path::{calls, no_strace, skip};
 use crate::support::backend::by_path;
 use crate::support::{Backend, Client, Daemon, Failure, Hash, Home, Mpm, pattern, processes, wait_until};
 use nix::sys::socket::{MsgFlags, send};
@@ -402,8 +402,7 @@ fn they_pass_from_and_to_a_unix_socket() {
 #[test]
 fn where_the_kernel_does_not_splice_they_are_copied() {
     if let Some(why) = no_strace() {
-        eprintln!("skipped, there is no strace to make calls fail with: {why}");
-        return;
+        return skip(&why);
     }
     for mpm in [Mpm::Event, Mpm::Worker] {
         for fault in ["error=ENOSYS", "error=EINVAL", "error=EINVAL:when=2", "error=EINVAL:when=3+5"] {
@@ -420,7 +419,7 @@ fn where_the_kernel_does_not_splice_they_are_copied() {
                 }
             });
             match seen {
-                Err(why) => eprintln!("skipped, strace can't attach: {why}"),
+                Err(why) => skip(&why),
                 Ok(seen) => {
                     assert!(
                         seen.iter().any(|call| call.contains("INJECTED")),
@@ -519,8 +518,7 @@ fn refused_on_the_way_up(mpm: Mpm) -> Result<bool, String> {
 #[test]
 fn what_waits_in_a_pipe_when_the_kernel_refuses_to_splice_is_copied() {
     if let Some(why) = no_strace() {
-        eprintln!("skipped, there is no strace to make calls fail with: {why}");
-        return;
+        return skip(&why);
     }
     for mpm in [Mpm::Event, Mpm::Worker] {
         for (way, attempt) in [
@@ -530,7 +528,7 @@ fn what_waits_in_a_pipe_when_the_kernel_refuses_to_splice_is_copied() {
             // What comes in small pieces, as from a machine with much else to do, is not spliced for a while.
             let mut attempts = (0..8).map(|_| attempt(mpm)).skip_while(|refused| *refused == Ok(false));
             match attempts.next() {
-                Some(Err(why)) => eprintln!("skipped, strace can't attach: {why}"),
+                Some(Err(why)) => skip(&why),
                 refused => assert!(refused.is_some(), "{mpm:?}, {way}: no pipe was ever left with bytes"),
             }
         }

@@ -59,6 +59,8 @@ struct Inner {
     takes: bool,
     /// `handed` is watched, too.
     handed_watched: bool,
+    /// Clients since this child last let others come first.
+    in_a_row: u32,
     pause: Duration,
     /// When descriptors or memory last ran out, until that has been over for a while.
     short: Option<Tick>,
@@ -120,6 +122,7 @@ impl Doors {
                 watched: false,
                 takes: true,
                 handed_watched: false,
+                in_a_row: 0,
                 pause: PAUSE.0,
                 short: None,
             }),
@@ -300,19 +303,20 @@ impl Doors {
         self.handed_place() + u32::from(self.lock().handed.is_some())
     }
 
-    /// Accepts one client at listener number `place`, or takes over one from another child. `alone`: nobody else watches
-    /// these listeners.
-    pub fn accept(&self, place: u32, alone: bool, now: Tick) -> Came {
+    /// Accepts one client at listener number `place`, or takes over one from another child. Others are to come first
+    /// after `bunch` of them.
+    pub fn accept(&self, place: u32, bunch: u32, now: Tick) -> Came {
         let mut inner = self.lock();
         if place == self.handed_place() {
-            return self.take_over(&mut inner, alone, now);
+            return self.take_over(&mut inner, bunch, now);
         }
         let Some(Some(door)) = inner.doors.get(place as usize) else { return Came::Nobody };
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
-                let moved =
-                    if alone || !inner.watched { Ok(()) } else { inner.to_the_end(door.fd.as_fd(), place) };
+                let steps_back = inner.watched && inner.in_a_row + 1 >= bunch;
+                let moved = if steps_back { inner.to_the_end(door.fd.as_fd(), place) } else { Ok(()) };
+                inner.in_a_row = if steps_back { 0 } else { inner.in_a_row + 1 };
                 if moved.is_err() {
                     // No room for the watch now: as with any shortage, try again soon.
                     self.stop(&mut inner);
@@ -332,7 +336,7 @@ impl Doors {
         }
     }
 
-    fn take_over(&self, inner: &mut Inner, alone: bool, now: Tick) -> Came {
+    fn take_over(&self, inner: &mut Inner, bunch: u32, now: Tick) -> Came {
         let Some(handed) = &inner.handed else { return Came::Nobody };
         // One byte more than a message: one that is too long is no message.
         let mut bytes = [0; passage::LENGTH + 1];
@@ -343,7 +347,10 @@ impl Doors {
             // A message that stays there would be seen again at once.
             Err(fault) => return self.shortage(inner, fault, now),
         };
-        if !alone && inner.handed_watched && inner.to_the_end(handed.as_fd(), self.handed_place()).is_err() {
+        let steps_back = inner.handed_watched && inner.in_a_row + 1 >= bunch;
+        let moved = if steps_back { inner.to_the_end(handed.as_fd(), self.handed_place()) } else { Ok(()) };
+        inner.in_a_row = if steps_back { 0 } else { inner.in_a_row + 1 };
+        if moved.is_err() {
             self.stop(inner);
             self.suspend(inner, now);
         }

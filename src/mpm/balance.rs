@@ -12,6 +12,9 @@
 //!   work with a delay. What has gone and does not show yet is remembered, so that nothing is given twice.
 //! * Where connections are many and each does little, as many as there are workers too much make no difference: once a
 //!   gift shows, the next is made larger.
+//! * Where there are more children than cores could run, what is spread over all of them costs a switch of process for
+//!   each request, and gains nothing: connections stay together in *bunches*. A child that has no more than a bunch has
+//!   too little to give, however little others have.
 //! * While somebody is far ahead only those far below the average take over; another would have to pass it on. Somebody
 //!   always takes.
 //!
@@ -50,6 +53,17 @@ const UNREAD: u32 = 4;
 /// Comparisons for which nobody is believed then: ten seconds.
 const WITHOUT: u32 = 200;
 
+/// Children to a core that keep it busy, whatever each of them waits for.
+const BUSY: u32 = 2;
+
+/// How many connections, or worker rows held, stay together in one of `children`, each with `threads` workers, on so
+/// many `cores`: 1 where there are not many to a core. Never more than a quarter of a child's workers, so that children
+/// that have much to do share it evenly.
+#[must_use]
+pub fn bunch(children: u32, cores: u32, threads: u32) -> u32 {
+    children.div_ceil(cores.saturating_mul(BUSY).max(1)).min(threads / 4).max(1)
+}
+
 /// What a child is to do until its next comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Advice {
@@ -73,6 +87,8 @@ pub struct Own {
     pub answered: u64,
     /// Connections that it has handed over so far.
     pub handed_over: u64,
+    /// So many stay together, see [`bunch`].
+    pub bunch: u32,
 }
 
 /// A child's load, and what it has given away of it.
@@ -212,12 +228,15 @@ impl Balance {
 
     fn by_load(&mut self, own: Own, siblings: &Siblings, average: i64) -> Advice {
         let one = whole(1);
-        let (most, least) = (i64::from(siblings.most), i64::from(siblings.least));
+        // Whoever has less than a bunch is as good as one that has it.
+        let few = if own.bunch > 1 { whole(own.bunch) } else { 0 };
+        let average = average.max(few);
+        let (most, least) = (i64::from(siblings.most), i64::from(siblings.least).max(few));
         let ahead = self.load - self.gone - average;
         // Of an average over little time chance is larger.
         let is_young = self.age < SETTLED;
         let chance = if is_young { (average * one / i64::from(self.age)).isqrt() * 3 / 2 } else { 0 };
-        let far = (one * 3 / 4).max(average / 8).max(chance);
+        let far = (one * 3 / 4).max(average / 8).max(few / 2).max(chance);
         let gap = one + average * 3 / 16;
         let wants = if ahead >= far {
             ahead
@@ -267,7 +286,7 @@ impl Balance {
     }
 
     fn by_count(&mut self, own: Own, siblings: &Siblings) -> Advice {
-        let give = surplus(own.connections, siblings.count, siblings.connections);
+        let give = surplus(own.connections, siblings.count, siblings.connections, own.bunch);
         self.weight = (self.load / i64::from(own.connections.max(1))).clamp(1, whole(1));
         Advice { give, takes: give == 0 }
     }
@@ -301,11 +320,11 @@ impl Trust {
 }
 
 /// Whether a child with so many connections and that load should let its siblings accept, in the middle of a burst: it has
-/// more connections than its share by far, and not much less work.
+/// more connections than its share (and than a [`bunch`]) by far, and not much less work.
 #[must_use]
-pub fn has_enough(connections: u32, load: u32, siblings: &Siblings) -> bool {
+pub fn has_enough(connections: u32, load: u32, siblings: &Siblings, bunch: u32) -> bool {
     let all = u64::from(siblings.count) + 1;
-    surplus(connections, siblings.count, siblings.connections) >= BURST
+    surplus(connections, siblings.count, siblings.connections, bunch) >= BURST
         && u64::from(load).saturating_mul(all) >= siblings.load.saturating_add(u64::from(load)) / 4 * 3
 }
 
@@ -319,14 +338,16 @@ fn sum(count: u64) -> i64 {
 }
 
 /// How many connections a child with `mine` should give to its `siblings`, which have `theirs` together. 0 up to a
-/// sixteenth above the average of all: below that, moving costs more than it mends.
-fn surplus(mine: u32, siblings: u32, theirs: u64) -> u32 {
+/// sixteenth (or half a [`bunch`]) above the average of all: below that, moving costs more than it mends. A bunch stays in
+/// any case.
+fn surplus(mine: u32, siblings: u32, theirs: u64, bunch: u32) -> u32 {
     if siblings == 0 {
         return 0;
     }
     let all = u64::from(mine).saturating_add(theirs);
-    let average = all.div_ceil(u64::from(siblings) + 1);
-    if u64::from(mine) <= average.saturating_add(average / 16) {
+    let average = all.div_ceil(u64::from(siblings) + 1).max(u64::from(bunch));
+    let near = (average / 16).max(u64::from(bunch / 2));
+    if u64::from(mine) <= average.saturating_add(near) {
         return 0;
     }
     u32::try_from(u64::from(mine).saturating_sub(average)).unwrap_or(mine)

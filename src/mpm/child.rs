@@ -132,6 +132,8 @@ pub struct Child {
     pub orders: Orders,
     /// Our generation.
     pub generation: Generation,
+    /// Cores that this process may use.
+    pub(super) cores: u32,
     /// That children cannot start for want of something has been told.
     pub(super) shortage_told: bool,
     pub(super) doors: Doors,
@@ -309,6 +311,7 @@ impl Child {
             log: logger,
             block,
             generation,
+            cores: u32::try_from(process::allowed_cores()).unwrap_or(u32::MAX),
             shortage_told,
             doors,
             poll: Mutex::new(poll),

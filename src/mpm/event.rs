@@ -1,6 +1,7 @@
 //! The event driver: ready connections are moved on by whichever thread is free (see `lead`).
 //!
-//! The leader's poll watches listeners and every client and backend socket, edge-triggered, each registered once.
+//! The leader's poll watches listeners and every client and backend socket, edge-triggered, each registered once (but that
+//! room to write to a client is watched for only once there was none).
 //! An edge is posted to its connection's state word; a connection that was idle goes into the run queue. A
 //! connection in a turn never blocks: it goes as far as it can, then the next one.
 
@@ -253,7 +254,7 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
         return false;
     }
     let _expecting = child.expecting();
-    match child.doors.accept(place, child.block.children() == 1, now.tick()) {
+    match child.doors.accept(place, child.bunch(), now.tick()) {
         Came::Client(newcomer) => {
             let fd = newcomer.fd.as_raw_fd();
             let taken_over = newcomer.passage.is_some();

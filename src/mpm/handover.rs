@@ -194,7 +194,17 @@ impl Child {
             return false;
         }
         let connections = self.block.connections().total.load(Ordering::Relaxed);
-        balance::has_enough(connections, self.block.load(), &self.block.siblings())
+        balance::has_enough(connections, self.block.load(), &self.block.siblings(), self.bunch())
+    }
+
+    /// So many connections come to one child before it is another's turn.
+    pub(super) fn bunch(&self) -> u32 {
+        match self.block.children() {
+            1 => u32::MAX,
+            // Those that serve one connection at a time have one by one.
+            _ if self.event.is_none() => 1,
+            children => balance::bunch(children, self.cores, self.config.limits.threads_per_child),
+        }
     }
 
     /// What the child knows of itself.
@@ -204,6 +214,7 @@ impl Child {
             connections: counts.total.load(Ordering::Relaxed),
             answered: self.block.answered(),
             handed_over: counts.handed_over.load(Ordering::Relaxed),
+            bunch: self.bunch(),
         }
     }
 

@@ -112,7 +112,7 @@ pub fn run(child: &'static Child) -> ChildExit {
 fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
     // Not the turn's: this thread may have slept since, and a client's time begins now.
     let now = child.read_clock();
-    match child.doors.accept(place, child.block.children() == 1, now.tick()) {
+    match child.doors.accept(place, child.bunch(), now.tick()) {
         Came::Client(newcomer) => {
             let writer = child.block.worker(ROW);
             writer.moved_by(scratch.tid);

@@ -16,7 +16,7 @@ use crate::log::line::cause;
 use crate::orders::{Heard, Heir, Order, Word};
 use crate::sys::heap;
 use crate::sys::poll::{self, Seen, Wish};
-use crate::sys::process::{self, ChildExit};
+use crate::sys::process::ChildExit;
 use crate::sys::signal;
 use slog::{error, warn};
 use std::os::fd::AsFd;
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(8);
 
 /// Children on a core from which on stewards look less often: each look is a context switch, which the children's work
 /// pays for, and a child that has an eighth of a core is late by more than a look in any case.
-const CROWD: usize = 4;
+const CROWD: u32 = 4;
 
 /// A stuck child of a crowd waits for so many times [`LOOK`] at most.
 const RAREST: u32 = 5;
@@ -64,7 +64,6 @@ pub fn run(child: &'static Child, crew: Crew) -> ChildExit {
         progress: Progress::new(child.read_clock()),
         balance: Balance::new(),
         trust: Trust::default(),
-        cores: process::allowed_cores(),
         giving: GiveBack::new(),
     };
     let mut terminated = false;
@@ -129,26 +128,23 @@ struct Steward {
     /// How the child's load compares with its siblings'.
     balance: Balance,
     trust: Trust,
-    /// Cores that this process may use.
-    cores: usize,
     giving: GiveBack,
 }
 
 /// How many of `cores` are there for each of `children`, all of which may be busy: a thread more than that takes its
 /// time from a sibling's, and waking it costs more than it gains.
-fn share(cores: usize, children: u32) -> usize {
-    cores.div_ceil(usize::try_from(children.max(1)).unwrap_or(usize::MAX))
+fn share(cores: u32, children: u32) -> usize {
+    usize::try_from(cores.div_ceil(children.max(1))).unwrap_or(usize::MAX)
 }
 
 /// How many times [`LOOK`] is between two looks.
-fn stretch(cores: usize, children: u32) -> u32 {
-    let of_a_core = children / u32::try_from(cores.max(1) * CROWD).unwrap_or(u32::MAX);
-    of_a_core.clamp(1, RAREST)
+fn stretch(cores: u32, children: u32) -> u32 {
+    (children / cores.saturating_mul(CROWD).max(1)).clamp(1, RAREST)
 }
 
 impl Steward {
     fn stretch(&self) -> u32 {
-        stretch(self.cores, self.child.block.children())
+        stretch(self.child.cores, self.child.block.children())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -229,7 +225,7 @@ impl Steward {
         if !self.awake {
             return;
         }
-        child.lead.set_share(share(self.cores, child.block.children()));
+        child.lead.set_share(share(child.cores, child.block.children()));
         let moves = child.lead.stand_by(self.moves);
         if moves != self.moves {
             self.quiet = 0;

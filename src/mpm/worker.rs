@@ -140,7 +140,7 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
     // Not the turn's: this thread may have slept since, and a client's time begins now.
     let now = child.read_clock();
     let _expecting = child.expecting();
-    match child.doors.accept(place, child.block.children() == 1, now.tick()) {
+    match child.doors.accept(place, child.bunch(), now.tick()) {
         Came::Client(newcomer) => {
             let writer = child.block.worker(row);
             writer.moved_by(tid);

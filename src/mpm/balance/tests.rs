@@ -22,7 +22,51 @@ fn of_connections_what_is_far_above_the_average_goes() {
         (1100, 1, 800, 150),
         (5, u32::MAX, u64::MAX, 0),
     ] {
-        assert_eq!(surplus(mine, siblings, theirs), want, "{mine} beside {theirs} of {siblings}");
+        assert_eq!(surplus(mine, siblings, theirs, 1), want, "{mine} beside {theirs} of {siblings}");
+    }
+}
+
+#[test]
+fn where_children_are_many_to_a_core_a_bunch_stays_together() {
+    // Children, cores and workers of a child.
+    for (children, cores, threads, want) in [
+        (1, 1, 25, 1),
+        (2, 1, 25, 1),
+        (3, 1, 25, 2),
+        (4, 2, 25, 1),
+        (16, 2, 25, 4),
+        (16, 1, 64, 8),
+        (128, 1, 25, 6),
+        (128, 1, 1000, 64),
+        (128, 64, 25, 1),
+        (128, 1, 3, 1),
+        (0, 0, 0, 1),
+        (u32::MAX, u32::MAX, u32::MAX, 1),
+    ] {
+        assert_eq!(bunch(children, cores, threads), want, "{children}, {cores}, {threads}");
+    }
+    // Connections of ours and of three siblings together.
+    for (mine, theirs, want) in [(4, 0, 0), (6, 0, 0), (7, 0, 3), (64, 0, 48), (18, 46, 0), (19, 45, 3)] {
+        assert_eq!(surplus(mine, 3, theirs, 4), want, "{mine} beside {theirs}");
+    }
+    // Own load and those of three siblings in half workers; what is given, and whether others may give to us.
+    for (mine, theirs, give, takes) in [
+        (8, [0, 0, 0], 0, true),
+        (10, [0, 0, 0], 0, true),
+        (12, [0, 0, 0], 2, false),
+        (0, [12, 0, 0], 0, true),
+        // Those that have their bunch take no more while somebody has less.
+        (10, [12, 0, 0], 0, false),
+        (6, [12, 10, 10], 0, true),
+        // More than that all have: as if there were no bunches.
+        (32, [16, 16, 16], 6, false),
+        (16, [32, 16, 16], 0, true),
+    ] {
+        let theirs = theirs.map(halves);
+        let mut balance = at(halves(mine));
+        balance.by_load = true;
+        let advice = balance.compare(Own { bunch: 4, ..OWN }, &siblings(&theirs, 32, 2));
+        assert_eq!(advice, Advice { give, takes }, "{mine} beside {theirs:?}");
     }
 }
 
@@ -48,7 +92,7 @@ fn at(load: u32) -> Balance {
     balance
 }
 
-const OWN: Own = Own { connections: 16, answered: 0, handed_over: 0 };
+const OWN: Own = Own { connections: 16, answered: 0, handed_over: 0, bunch: 1 };
 
 #[test]
 fn of_loads_whole_workers_above_the_average_go_and_whoever_is_far_below_takes() {
@@ -116,12 +160,14 @@ fn in_a_burst_whoever_has_far_more_connections_and_not_much_less_work_has_enough
         (1000, u32::MAX, u64::MAX, [u32::MAX; 3], false),
     ] {
         assert_eq!(
-            has_enough(connections, load, &siblings(&loads, theirs, 3)),
+            has_enough(connections, load, &siblings(&loads, theirs, 3), 1),
             want,
             "{connections}, {load}"
         );
     }
-    assert!(!has_enough(1000, 8, &siblings(&[], 0, 0)), "it is alone");
+    assert!(!has_enough(1000, 8, &siblings(&[], 0, 0), 1), "it is alone");
+    let alone_busy = |bunch| has_enough(20, 8, &siblings(&[8], 0, 1), bunch);
+    assert!(alone_busy(7) && !alone_busy(18));
 }
 
 #[test]
@@ -162,6 +208,7 @@ proptest! {
     fn nobody_gives_what_would_put_it_below_the_average_and_somebody_always_takes(
         loads in proptest::collection::vec(0_u32..200 * WORKER, 2..40),
         connections in 0_u32..100_000,
+        bunch in 1_u32..40,
     ) {
         let all: i64 = loads.iter().map(|load| i64::from(*load)).sum();
         let average = all / loads.len() as i64;
@@ -169,7 +216,7 @@ proptest! {
         for (place, load) in loads.iter().enumerate() {
             let mut others = loads.clone();
             others.remove(place);
-            let own = Own { connections, answered: 0, handed_over: 0 };
+            let own = Own { connections, answered: 0, handed_over: 0, bunch };
             let mut balance = at(*load);
             let advice = balance.compare(own, &siblings(&others, u64::from(connections) * others.len() as u64, 1));
             takers += u32::from(advice.takes);
@@ -185,13 +232,13 @@ proptest! {
     fn numbers_without_sense_do_no_harm(
         (load, sum, connections, theirs) in any::<(u32, u64, u32, u64)>(),
         (most, least, takers, count) in any::<(u32, u32, u32, u32)>(),
-        (answered, handed_over, busy) in any::<(u64, u64, u32)>(),
+        (answered, handed_over, busy, bunch) in any::<(u64, u64, u32, u32)>(),
     ) {
         let siblings = Siblings { count, connections: theirs, load: sum, most, least, takers };
         let mut balance = at(load);
         for _ in 0..3 {
             balance.look(busy);
-            let advice = balance.compare(Own { connections, answered, handed_over }, &siblings);
+            let advice = balance.compare(Own { connections, answered, handed_over, bunch }, &siblings);
             prop_assert!(advice.give <= connections);
         }
     }
@@ -234,6 +281,7 @@ struct World {
     /// Microseconds.
     takes: u64,
     seconds: u64,
+    bunch: u32,
 }
 
 struct Lives {
@@ -256,7 +304,7 @@ impl Lives {
 /// Lets children serve clients that begin wherever `dice` will have them. Looks are 8 ms apart, and no two children
 /// look at the same time.
 fn live(world: World, dice: &mut Dice) -> Lives {
-    let World { children, clients, choice, first, rate, takes, seconds } = world;
+    let World { children, clients, choice, first, rate, takes, seconds, bunch } = world;
     let mut homes: Vec<usize> = (0..clients).map(|_| dice.below(first.min(children))).collect();
     let mut free: Vec<usize> = (0..clients).collect();
     let mut ends: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
@@ -266,6 +314,8 @@ fn live(world: World, dice: &mut Dice) -> Lives {
     let (mut busy, mut answered, mut gone) = (vec![0_u32; children], vec![0; children], vec![0; children]);
     let mut advices = vec![Advice { give: 0, takes: true }; children];
     let mut lives = Lives { busy: vec![0; children], moves: [0, 0], nobody: 0 };
+    // Who was given one last, and how many in a row.
+    let mut row = (0, u32::MAX);
     let (mut next, mut last, end) = (dice.gap(rate), 0, seconds * 1_000_000);
     loop {
         let done = ends.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
@@ -295,7 +345,12 @@ fn live(world: World, dice: &mut Dice) -> Lives {
                     advices[child].give -= 1;
                     gone[child] += 1;
                     lives.moves[half] += 1;
-                    homes[client] = takers[dice.below(takers.len())];
+                    // Whoever has begun a bunch stays in front.
+                    if row.1 >= bunch || !takers.contains(&row.0) {
+                        row = (takers[dice.below(takers.len())], 0);
+                    }
+                    row.1 += 1;
+                    homes[client] = row.0;
                 }
             }
             free.push(client);
@@ -314,6 +369,7 @@ fn live(world: World, dice: &mut Dice) -> Lives {
                     connections: count(child) as u32,
                     answered: answered[child],
                     handed_over: gone[child],
+                    bunch,
                 };
                 let takers = (0..children).filter(|other| *other != child && advices[*other].takes).count();
                 let theirs = siblings(&loads, (clients - count(child)) as u64, takers as u32);
@@ -345,6 +401,7 @@ fn wherever_clients_begin_the_work_ends_up_even_and_connections_come_to_rest() {
         rate: 2_800.0,
         takes: 10_000,
         seconds: 8,
+        bunch: 1,
     };
     let anyone = World { choice: Choice::Anyone, ..plain };
     let sixteen = World { children: 16, clients: 256, rate: 8_000.0, ..plain };
@@ -372,6 +429,9 @@ fn wherever_clients_begin_the_work_ends_up_even_and_connections_come_to_rest() {
         (long, 0.4),
         (World { choice: Choice::LastFirst, ..long }, 0.6),
         (World { children: 8, clients: 128, rate: 64.0, seconds: 160, ..long }, 2.0),
+        // A quarter of their workers would stay together; half of them are busy.
+        (World { children: 16, clients: 256, rate: 16_000.0, bunch: 4, ..anyone }, 20.0),
+        (World { children: 16, clients: 256, rate: 16_000.0, bunch: 4, first: 3, ..anyone }, 20.0),
     ] {
         for seed in 1..=3_u64 {
             let lives = live(world, &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
@@ -380,6 +440,30 @@ fn wherever_clients_begin_the_work_ends_up_even_and_connections_come_to_rest() {
             assert!(f64::from(lives.moves[1]) <= restless * world.seconds as f64 / 2.0, "{told}");
             assert!(lives.moves[0] as usize <= 3 * world.clients, "{told}");
             assert_eq!(lives.nobody, 0, "somebody takes what is given: {told}");
+        }
+    }
+}
+
+#[test]
+fn connections_of_few_clients_stay_in_few_of_many_children() {
+    let world = World {
+        children: 32,
+        clients: 64,
+        choice: Choice::Anyone,
+        first: 4,
+        rate: 3_000.0,
+        takes: 10_000,
+        seconds: 8,
+        bunch: 16,
+    };
+    for (first, used) in [(4, 4), (1, 4), (32, 32)] {
+        for seed in 1..=3 {
+            let lives = live(World { first, ..world }, &mut Dice(seed));
+            let told = format!("from {first}, seed {seed}: {:?}, moves {:?}", lives.busy, lives.moves);
+            let busy = lives.busy.iter().filter(|busy| **busy > 0).count();
+            assert!(busy <= 2 * used && lives.moves[1] <= 8, "{told}");
+            let most = lives.busy.iter().max().map_or(0, |most| *most);
+            assert!(most <= 22 * world.seconds * 1_000_000 / 2, "far more than a bunch: {told}");
         }
     }
 }

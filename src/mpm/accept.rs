@@ -243,6 +243,13 @@ impl Doors {
         poll::is_readable(handed.as_fd()).unwrap_or(false)
     }
 
+    /// Whether clients wait at a listener.
+    #[must_use]
+    pub fn have_clients(&self) -> bool {
+        // Who can't look knows of nobody.
+        self.lock().all().any(|(_, fd)| poll::is_readable(fd).unwrap_or(false))
+    }
+
     fn stop(&self, inner: &mut Inner) {
         if inner.watched {
             for (_, fd) in inner.all() {

@@ -34,6 +34,7 @@ use crate::sys::process::ChildExit;
 use crate::sys::{heap, process, random, socket, time};
 use mio::{Poll, Registry, Waker};
 use slog::{Logger, debug, error, warn};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -159,8 +160,8 @@ pub struct Child {
     pub(super) serving: Mutex<u32>,
     /// Threads that wait for their client, their backend or an order (worker, prefork).
     pub(super) waiting_threads: AtomicU32,
-    /// Listeners that a leader has been told of and not looked at yet (worker).
-    pub(super) waiting: Mutex<Vec<u32>>,
+    /// Listeners that a leader has been told of and not looked at yet, in that order (worker).
+    pub(super) waiting: Mutex<VecDeque<u32>>,
     /// An order to accept has come and not been carried out.
     pub(super) accept_all: AtomicBool,
     /// Client connections that are open.
@@ -327,7 +328,7 @@ impl Child {
             accept_until: AtomicU64::new(Tick::NEVER.0),
             serving: Mutex::new(0),
             waiting_threads: AtomicU32::new(0),
-            waiting: Mutex::new(Vec::new()),
+            waiting: Mutex::default(),
             accept_all: AtomicBool::new(false),
             open: AtomicU32::new(0),
             over: EventFd::new()?,

@@ -17,6 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use slog::{error, warn};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -50,24 +51,30 @@ pub fn run(child: &'static Child) -> ChildExit {
     child.block.worker(ROW).free();
     child.block.ready();
     child.say(Word::Ready);
-    let mut waiting: Vec<u32> = Vec::new();
+    // First come, first served: of what came with a wake-up nobody else has been told of the first, and of the others
+    // somebody has.
+    let mut waiting: VecDeque<u32> = VecDeque::new();
     loop {
         if !master.heard() {
             return ChildExit::OK;
         }
-        if master.accept {
-            master.accept = false;
+        let ordered = std::mem::take(&mut master.accept);
+        if ordered {
             waiting.extend(0..child.doors.count());
         }
         let next = if child.is_leaving() {
-            match leaving(child, &scratch) {
+            match leaving(child, &waiting, &scratch) {
                 None => return ChildExit::OK,
                 next => next,
             }
         } else {
-            waiting.pop().and_then(|place| accept(child, place, &scratch))
+            waiting.pop_front().and_then(|place| accept(child, place, &scratch))
         };
         if let Some(mut conn) = next {
+            if ordered && child.doors.have_clients() {
+                // It takes one, and who else waits may wait for whoever has died.
+                child.say(Word::Short);
+            }
             master.busy(true);
             let stay = blocking::serve(child, &mut conn, &mut scratch, &mut master);
             drop(conn);
@@ -128,10 +135,11 @@ fn accept(child: &Child, place: u32, scratch: &Scratch) -> Option<Conn> {
 }
 
 /// The next client of a child that leaves: what waits at a listener where nobody else will take it, or the one that
-/// it may have been woken for.
-fn leaving(child: &Child, scratch: &Scratch) -> Option<Conn> {
+/// it may have been woken for (the first of `waiting`).
+fn leaving(child: &Child, waiting: &VecDeque<u32>, scratch: &Scratch) -> Option<Conn> {
     let is_late = child.close_in_time(child.read_clock().tick());
-    for place in 0..if is_late { 0 } else { child.doors.count() } {
+    let places = waiting.iter().copied().chain(0..child.doors.count());
+    for place in places.take_while(|_| !is_late) {
         if let Some(conn) = accept(child, place, scratch) {
             child.doors.close_shared();
             return Some(conn);

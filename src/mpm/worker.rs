@@ -101,8 +101,9 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
         if child.is_leaving() {
             return leaving(child, row, tid);
         }
-        // What this leader does not get to is left for the next.
-        let place = waiting().pop();
+        // What this leader does not get to is left for the next. First come, first served: of what came with a wake-up
+        // nobody else has been told of the first.
+        let place = waiting().pop_front();
         if let Some(place) = place {
             if let Some(conn) = accept(child, place, row, tid) {
                 return Some(conn);
@@ -127,7 +128,7 @@ fn lead(child: &Child, guard: &Guard<'_>, row: WorkerIndex, events: &mut Events,
         }
         for seen in events.iter() {
             if let Source::Listener(place) = Source::of(seen.token()) {
-                waiting().push(place);
+                waiting().push_back(place);
             }
         }
         if child.doors.resume_at() <= now.tick() {
@@ -159,7 +160,8 @@ fn accept(child: &Child, place: u32, row: WorkerIndex, tid: u32) -> Option<Conn>
 /// been woken for; then they are closed.
 fn leaving(child: &Child, row: WorkerIndex, tid: u32) -> Option<Conn> {
     let is_late = child.close_in_time(child.read_clock().tick());
-    for place in 0..if is_late { 0 } else { child.doors.count() } {
+    let woken_for = std::mem::take(&mut *child.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    for place in woken_for.into_iter().chain(0..child.doors.count()).take_while(|_| !is_late) {
         if let Some(conn) = accept(child, place, row, tid) {
             child.doors.close_shared();
             return Some(conn);

@@ -12,6 +12,10 @@ use slog::error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often a thread of a child that leaves looks whether its connection is to end earlier than it was told.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a thread listens to beside its connection.
 pub trait Interrupt {
@@ -84,7 +88,11 @@ fn rounds(
                 let listens = awaited == Some(Awaited::Client) || news == News::TIMER;
                 Ok((news, listens && interrupt.has_knocked()))
             }
-            None => wait(conn, interrupt.descriptor(), bell, deadline, now.tick()),
+            None => {
+                // An order that leaves less time than the last one has nothing of its own to be heard by.
+                let look = if child.is_leaving() { now.tick().after(LOOK) } else { Tick::NEVER };
+                wait(conn, interrupt.descriptor(), bell, deadline.min(look), now.tick())
+            }
         };
         child.waiting_threads.fetch_sub(1, Ordering::Relaxed);
         match waited {

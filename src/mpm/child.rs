@@ -154,6 +154,8 @@ pub struct Child {
     /// When an idle connection is closed at the latest: [`Tick::NEVER`] unless the child is leaving.
     pub idle_until: AtomicU64,
     pub(super) leaving: AtomicBool,
+    /// `idle_until` has come nearer, and idle connections have not been told yet (event).
+    pub(super) hurries: AtomicBool,
     /// Until when a child whose master is gone accepts what waits; [`Tick::NEVER`] otherwise.
     pub(super) accept_until: AtomicU64,
     /// Threads that serve a connection, or that could not be made (worker).
@@ -325,6 +327,7 @@ impl Child {
             slot,
             idle_until: AtomicU64::new(Tick::NEVER.0),
             leaving: AtomicBool::new(false),
+            hurries: AtomicBool::new(false),
             accept_until: AtomicU64::new(Tick::NEVER.0),
             serving: Mutex::new(0),
             waiting_threads: AtomicU32::new(0),

@@ -158,7 +158,7 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
     if child.accept_all.swap(false, Ordering::SeqCst) && !child.is_leaving() {
         accept_what_waits(child, event, now, ready);
     }
-    if child.is_leaving() && !child.doors.are_closed() {
+    if child.is_leaving() && (!child.doors.are_closed() || child.hurries.load(Ordering::Relaxed)) {
         leave(child, event, now, ready);
     }
     handover::lead(child, event, now, ready);
@@ -332,6 +332,7 @@ fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     for who in event.table.all() {
         post(event, who, News::TIMER, ready);
     }
+    child.hurries.store(false, Ordering::SeqCst);
     child.perhaps_over();
 }
 

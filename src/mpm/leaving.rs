@@ -24,7 +24,10 @@ impl Child {
         if heir == Heir::Nobody {
             self.doors.mark_all_last();
         }
-        self.idle_until.store(now.tick().after(grace).0, Ordering::SeqCst);
+        let until = now.tick().after(grace).0;
+        if self.idle_until.swap(until, Ordering::SeqCst) > until {
+            self.hurries.store(true, Ordering::SeqCst);
+        }
         // Said first: a response that ends now would close a connection that others take over.
         if let Some(over) = &self.hand_over {
             over.leaving(heir == Heir::TakesOver);

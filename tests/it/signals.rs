@@ -1,6 +1,6 @@
 //! Stopping: what is finished first, what is cut, and who hears of it.
 
-use crate::support::{Backend, Client, Daemon, Home, Mpm, ostler, processes, wait_until};
+use crate::support::{Backend, Client, Daemon, Home, Mpm, holds_for, ostler, processes, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::SocketAddr;
@@ -91,6 +91,24 @@ under_each_mpm! {
         assert_eq!((answer.status, answer.closes()), (200, true), "{:?}", answer.fields);
         backend.release();
         assert_eq!(busy.answer("GET").expect("an answer").status, 200);
+    }
+
+    fn a_stop_closes_in_time_what_a_reload_had_left_idle_for_longer(mpm) {
+        let backend = Backend::start();
+        let mut daemon = Daemon::under(
+            mpm,
+            &format!("HandOver Off\nKeepAliveTimeout 120\nGracefulShutdownTimeout 4\nProxyPass / {}/", backend.url()),
+        );
+        let mut idle = daemon.connect();
+        assert!(!idle.get("/").expect("an answer").closes());
+        let child = daemon.child_of(&idle);
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_log("serving generation 2");
+        holds_for("its child keeps it", Duration::from_millis(300), || processes::is_alive(child));
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_for_end();
+        idle.closed().expect("an orderly end");
+        assert_eq!(daemon.lines_with("not finished in time"), [""; 0]);
     }
 
     fn children_leave_when_their_master_is_killed(mpm) {

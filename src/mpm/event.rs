@@ -13,7 +13,7 @@ use super::handover;
 use super::lead::{Guard, Turn};
 use super::steward;
 use super::table::{News, Posted};
-use super::timers::Due;
+use super::timers::{Due, Timers};
 use super::tokens::{Aged, Source};
 use super::upstream::{self, Owner};
 use crate::clock::{Moment, Tick};
@@ -332,6 +332,7 @@ fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
     for who in event.table.all() {
         post(event, who, News::TIMER, ready);
     }
+    child.hurries.store(false, Ordering::SeqCst);
     child.hurries.store(false, Ordering::SeqCst);
     child.perhaps_over();
 }

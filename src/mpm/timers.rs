@@ -48,10 +48,18 @@ impl Timers {
         Tick(self.next.load(Ordering::SeqCst))
     }
 
-    /// `deadline` as it will fire: rounded up.
+    /// `deadline` as it will fire: rounded up, and [`Tick::NEVER`] if that never comes.
     #[must_use]
     pub fn rounded(deadline: Tick) -> Tick {
         Tick(deadline.0.div_ceil(GRAIN).saturating_mul(GRAIN))
+    }
+
+    /// When a further entry fires, if one is needed: of a connection that is to be looked at at `deadline`, and whose last
+    /// entry fires (or has fired) at `scheduled`. [`Tick::NEVER`] if there is nothing to be looked at any more.
+    #[must_use]
+    pub fn further(deadline: Tick, scheduled: Tick, now: Tick) -> Option<Tick> {
+        let at = Self::rounded(deadline);
+        (at < scheduled || scheduled <= now).then_some(at)
     }
 
     /// Asks for `due` at `deadline` (rounded up). Whether it is now the earliest: a leader that sleeps longer
@@ -127,6 +135,27 @@ mod tests {
         timers.take_due(Tick(500), &mut found);
         assert_eq!(found, [(Tick(150), Due::Pool(BackendId(1))), (Tick(500), Due::Pool(BackendId(5)))]);
         assert_eq!(timers.next(), Tick(900));
+    }
+
+    #[test]
+    fn a_deadline_that_stays_or_moves_later_makes_no_further_entry() {
+        for (deadline, scheduled, now, want) in [
+            (960, 1000, 10, None),
+            (951, 1000, 10, None),
+            (1000, 1000, 999, None),
+            (2000, 1000, 10, None),
+            (950, 1000, 10, Some(950)),
+            (20, 1000, 10, Some(50)),
+            (960, 1000, 1000, Some(1000)),
+            (2001, 1000, 1000, Some(2050)),
+            (960, Tick::NEVER.0, 10, Some(1000)),
+            (Tick::NEVER.0, Tick::NEVER.0, 10, None),
+            (Tick::NEVER.0, 1000, 10, None),
+            (Tick::NEVER.0, 1000, 1000, Some(Tick::NEVER.0)),
+        ] {
+            let found = Timers::further(Tick(deadline), Tick(scheduled), Tick(now));
+            assert_eq!(found, want.map(Tick), "{deadline} {scheduled} {now}");
+        }
     }
 
     #[test]

@@ -274,9 +274,12 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
                 child.closed();
                 return true;
             }
-            // One that was taken over tells by an edge of its own whether bytes wait.
-            let news = if taken_over { News::NONE } else { News::CLIENT_READ };
-            post(event, who, news, ready);
+            // One that was taken over tells by an edge of its own whether bytes wait; its first turn is for its deadline.
+            if !taken_over {
+                event.table.post(who, News::CLIENT_READ);
+            }
+            event.table.requeue(who.index);
+            ready.push(who.index);
             true
         }
         Came::Nonsense => {
@@ -329,11 +332,10 @@ fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
         }
     }
     child.doors.close();
+    child.hurries.store(false, Ordering::SeqCst);
     for who in event.table.all() {
         post(event, who, News::TIMER, ready);
     }
-    child.hurries.store(false, Ordering::SeqCst);
-    child.hurries.store(false, Ordering::SeqCst);
     child.perhaps_over();
 }
 
@@ -377,12 +379,10 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
             child.lead.push_again(index);
         }
         ConnTurn::Wait(deadline) | ConnTurn::HandOver(deadline) => {
-            if deadline < conn.scheduled || conn.scheduled <= now.tick() {
-                if deadline == Tick::NEVER {
-                    conn.scheduled = Tick::NEVER;
-                } else {
-                    conn.scheduled = super::timers::Timers::rounded(deadline);
-                    child.schedule(event, deadline, Due::Connection(conn.who));
+            if let Some(at) = Timers::further(deadline, conn.scheduled, now.tick()) {
+                conn.scheduled = at;
+                if at != Tick::NEVER {
+                    child.schedule(event, at, Due::Connection(conn.who));
                 }
             }
             drop(held);

@@ -161,6 +161,7 @@ mod tests {
         let table: Table<()> = Table::new(8);
         let rows = Rows::new(1);
         let whos: Vec<Aged> = (0..3).map(|_| table.insert(|_| ()).expect("room")).collect();
+        assert!(whos.iter().all(|who| table.end(who.index)));
         let (row, last) = rows.take(whos[0], true, |_| {}).expect("free");
         assert!(last && rows.is_full());
         assert_eq!(rows.take(whos[1], false, |_| {}), None);

@@ -5,11 +5,15 @@
 //! noted, never lost, and never lets a second thread in:
 //!
 //! ```text
-//! idle --post--> queued --begin--> running --end--> idle
-//!                                   | post
-//!                                   v
-//!                                 running, with news --end--> queued again
+//! free --insert--> running --end--> idle --post--> queued --begin--> running --end--> idle
+//!                    |                                                | post
+//!                    remove                                           v
+//!                    v                                              running, with news --end--> queued again
+//!                  free
 //! ```
+//!
+//! Whoever inserts a connection is alone with it until it says that its turn has ended: nobody else begins it before
+//! its socket is watched.
 //!
 //! A connection itself lives on the heap, from accept to close. What stays of it for ever is the slot of its number,
 //! 24 bytes, and numbers are used again from the lowest on: so a child that has had ten thousand connections gives
@@ -98,6 +102,8 @@ impl BitOrAssign for News {
 const IDLE: u64 = 0;
 const QUEUED: u64 = 1;
 const RUNNING: u64 = 2;
+/// There is no connection of this number.
+const FREE: u64 = 3;
 const STATE: u64 = 3;
 const NEWS_SHIFT: u32 = 2;
 const NEWS: u64 = 0xfff << NEWS_SHIFT;
@@ -115,6 +121,11 @@ const _: () =
 
 fn age_of(word: u64) -> u32 {
     (word >> AGE_SHIFT) as u32
+}
+
+/// Whether that is the word of this connection, not of another that has its number.
+fn is(word: u64, who: Aged) -> bool {
+    age_of(word) == who.age && word & STATE != FREE
 }
 
 fn news_of(word: u64) -> News {
@@ -236,17 +247,20 @@ impl<T> Table<T> {
         self.slot(index).expect("an index comes from `insert`, and chunks are never given back")
     }
 
-    /// Takes in what `make` makes, idle, under the lowest number that is free. `None`, and nothing is made, if the
-    /// table is full.
+    /// Takes in what `make` makes under the lowest number that is free. The caller runs it, as if it had begun it: what
+    /// comes is noted, and it says [`Table::end`] or takes it out again. `None`, and nothing is made, if the table is
+    /// full.
     pub fn insert(&self, make: impl FnOnce(Aged) -> T) -> Option<Aged> {
         let index = self.numbers().take(self.capacity)?;
         let (place, size, slot) = locate(index);
         let chunk = self.chunks[place].get_or_init(|| {
-            (0..size).map(|_| Slot { word: AtomicU64::new(0), held: Mutex::new(None) }).collect()
+            (0..size).map(|_| Slot { word: AtomicU64::new(FREE), held: Mutex::new(None) }).collect()
         });
         let slot = &chunk[slot];
         let aged = Aged { index, age: age_of(slot.word.load(Ordering::Acquire)) };
         *slot.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make(aged)));
+        // Nobody else changes the word of a number that is free.
+        slot.word.store((u64::from(aged.age) << AGE_SHIFT) | RUNNING, Ordering::Release);
         self.live.fetch_add(1, Ordering::Relaxed);
         Some(aged)
     }
@@ -261,7 +275,7 @@ impl<T> Table<T> {
         let Some(slot) = self.slot(who.index) else { return Posted::Gone };
         let mut seen = slot.word.load(Ordering::Acquire);
         loop {
-            if age_of(seen) != who.age {
+            if !is(seen, who) {
                 return Posted::Gone;
             }
             let idle = seen & STATE == IDLE;
@@ -278,7 +292,7 @@ impl<T> Table<T> {
     /// comes back.
     #[must_use]
     pub fn has(&self, who: Aged) -> bool {
-        self.slot(who.index).is_some_and(|slot| age_of(slot.word.load(Ordering::Acquire)) == who.age)
+        self.slot(who.index).is_some_and(|slot| is(slot.word.load(Ordering::Acquire), who))
     }
 
     /// A thread takes a queued connection: from here on it is alone with it. Returns what has happened to it.
@@ -323,7 +337,7 @@ impl<T> Table<T> {
         slot.word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
                 let age = age_of(old).wrapping_add(1) & AGE_MASK;
-                Some((u64::from(age) << AGE_SHIFT) | IDLE)
+                Some((u64::from(age) << AGE_SHIFT) | FREE)
             })
             .expect("the closure always gives a value");
         self.live.fetch_sub(1, Ordering::Relaxed);
@@ -345,7 +359,7 @@ impl<T> Table<T> {
         (((word.fetch_and(!GRANT, Ordering::AcqRel) & GRANT) >> GRANT_SHIFT) as u32).checked_sub(1)
     }
 
-    /// Every connection that may exist now, for news that concern all.
+    /// Every connection that there is now, for news that concern all.
     pub fn all(&self) -> impl Iterator<Item = Aged> + '_ {
         self.some(0, u32::MAX).0
     }
@@ -356,7 +370,7 @@ impl<T> Table<T> {
         let behind = first.saturating_add(most).min(fresh);
         let found = (first..behind).filter_map(|index| {
             let word = self.slot(index)?.word.load(Ordering::Acquire);
-            Some(Aged { index, age: age_of(word) })
+            (word & STATE != FREE).then(|| Aged { index, age: age_of(word) })
         });
         (found, (behind < fresh).then_some(behind))
     }
@@ -368,10 +382,31 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
+    /// A connection whose first turn has ended.
+    fn idle<T>(table: &Table<T>, what: T) -> Aged {
+        let who = table.insert(|_| what).expect("room");
+        assert!(table.end(who.index));
+        who
+    }
+
+    #[test]
+    fn whoever_inserts_a_connection_is_alone_with_it_and_a_free_number_is_nobody() {
+        let table = Table::new(2);
+        let who = table.insert(|_| ()).expect("room");
+        assert_eq!(table.all().collect::<Vec<_>>(), [who]);
+        assert_eq!(table.post(who, News::TIMER), Posted::Noted, "it is not to be begun yet");
+        assert!(!table.end(who.index), "what came meanwhile");
+        table.begin(who.index).0.take();
+        table.remove(who.index);
+        assert_eq!(table.all().count(), 0);
+        let next = Aged { age: who.age + 1, ..who };
+        assert_eq!((table.post(next, News::TIMER), table.has(next)), (Posted::Gone, false));
+    }
+
     #[test]
     fn news_for_an_idle_connection_queues_it_once() {
         let table = Table::new(10);
-        let who = table.insert(|_| ()).expect("room");
+        let who = idle(&table, ());
         assert_eq!(table.post(who, News::CLIENT_READ), Posted::Queue);
         assert_eq!(table.post(who, News::UPSTREAM_READ), Posted::Noted);
         let (guard, news) = table.begin(who.index);
@@ -389,13 +424,13 @@ mod tests {
     fn late_news_do_not_reach_the_next_connection_of_that_number() {
         let table = Table::new(1);
         assert!(!table.is_full());
-        let first = table.insert(|_| 1).expect("room");
+        let first = idle(&table, 1);
         assert!(table.is_full());
         assert_eq!(table.insert(|_| 2), None, "full");
         table.post(first, News::CLIENT_READ);
         table.begin(first.index).0.take();
         table.remove(first.index);
-        let second = table.insert(|_| 2).expect("room again");
+        let second = idle(&table, 2);
         assert_eq!(second.index, first.index);
         assert_eq!(table.post(first, News::CLIENT_READ), Posted::Gone);
         assert_eq!(table.post(second, News::CLIENT_READ), Posted::Queue);
@@ -417,7 +452,7 @@ mod tests {
     #[test]
     fn the_lowest_free_number_is_used_again() {
         let table = Table::new(200);
-        let all: Vec<Aged> = (0..200).map(|_| table.insert(|_| ()).expect("room")).collect();
+        let all: Vec<Aged> = (0..200).map(|_| idle(&table, ())).collect();
         assert_eq!(all.last().map(|who| who.index), Some(199));
         for index in [199, 64, 63, 130, 5] {
             table.begin(index).0.take();
@@ -438,7 +473,7 @@ mod tests {
     fn a_row_goes_to_who_waits_for_it_and_to_nobody_else() {
         for row in [0, 1, MAX_ROWS - 1] {
             let table = Table::new(1);
-            let who = table.insert(|_| ()).expect("room");
+            let who = idle(&table, ());
             assert_eq!(table.take_grant(who.index), None);
             assert_eq!(table.grant(who, row), Posted::Queue);
             let (guard, news) = table.begin(who.index);
@@ -461,7 +496,7 @@ mod tests {
     #[test]
     fn no_edge_is_lost_and_no_second_thread_gets_in() {
         let table = Arc::new(Table::new(1));
-        let who = table.insert(|_| 0_u64).expect("room");
+        let who = idle(&table, 0_u64);
         let queue = Arc::new(Mutex::new(Vec::new()));
         let inside = Arc::new(AtomicUsize::new(0));
         let posts = 20_000_u64;

@@ -384,7 +384,9 @@ impl Doors {
     fn suspend(&self, inner: &mut Inner, now: Tick) {
         self.shut.store(true, Ordering::SeqCst);
         self.aside.store(false, Ordering::Relaxed);
-        self.resume.store(now.after(inner.pause).0, Ordering::Relaxed);
+        // Of listeners that are closed nobody would ever say that they are watched again.
+        let resume = if inner.are_closed() { Tick::NEVER } else { now.after(inner.pause) };
+        self.resume.store(resume.0, Ordering::Relaxed);
         inner.pause = (inner.pause * 2).min(PAUSE.1);
     }
 }

@@ -128,6 +128,8 @@ impl Child {
         if now < self.next_sweep() {
             return;
         }
+        // Before the look: a connection that rests from now on is heard of, whether or not the look sees it.
+        self.sweep_at.store(Tick::NEVER.0, Ordering::Relaxed);
         let mut next = Tick::NEVER;
         for index in 0..self.places.len() {
             let id = BackendId(u32::try_from(index).expect("a configuration has fewer than 2^32 backends"));
@@ -136,7 +138,7 @@ impl Child {
             }
             next = next.min(self.place(id).pool().deadline().unwrap_or(Tick::NEVER));
         }
-        self.sweep_at.store(next.0, Ordering::Relaxed);
+        self.sweep_at.fetch_min(next.0, Ordering::Relaxed);
     }
 
     /// When [`Child::sweep_all`] has something to do.

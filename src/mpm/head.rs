@@ -91,9 +91,8 @@ impl Conn {
                     self.keep_rest(&scratch.input[..length]);
                     return Step::Blocked;
                 }
-                self.begin(found, length, child, scratch, now);
                 *moved += REQUEST;
-                Step::Moved
+                self.begin(found, length, child, scratch, now)
             }
             Ok(None) if length >= scratch.input.len() => {
                 let fault = Fault::request(Reason::HeadTooLarge);
@@ -192,7 +191,7 @@ impl Conn {
         child: &Child,
         scratch: &mut Scratch,
         now: Moment,
-    ) {
+    ) -> Step {
         let end = found.end;
         self.scan.reset();
         self.session.begin(now.tick());
@@ -255,9 +254,11 @@ impl Conn {
             scratch.out = out;
             self.count_out(&outcome);
             if outcome.is_err() {
-                self.ready |= News::CLIENT_BROKEN;
+                self.abandon(child, scratch, now);
+                return Step::Over;
             }
         }
+        Step::Moved
     }
 }
 

@@ -265,7 +265,15 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// Whether a connect failed for want of something of ours (or of room in a socket's backlog), which is not held
 /// against the backend.
 fn is_shortage(error: &io::Error) -> bool {
-    const OURS: [Errno; 6] =
-        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL, Errno::EAGAIN];
+    // ENOSPC: as many descriptors are watched as one user may (fs.epoll.max_user_watches).
+    const OURS: [Errno; 7] = [
+        Errno::EMFILE,
+        Errno::ENFILE,
+        Errno::ENOBUFS,
+        Errno::ENOMEM,
+        Errno::ENOSPC,
+        Errno::EADDRNOTAVAIL,
+        Errno::EAGAIN,
+    ];
     error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)))
 }

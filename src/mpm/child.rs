@@ -99,9 +99,13 @@ pub(super) struct Event {
 
 impl Event {
     /// A crowd is gone: gives back what was kept for each of its connections, whether or not it is still there.
-    pub(super) fn give_back(&self) {
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub(super) fn give_back(&self) -> io::Result<()> {
         self.timers.give_back(|due| self.wants(*due));
         self.rows.give_back();
+        self.table.give_back()
     }
 
     /// Whether that deadline is anybody's still.
@@ -275,14 +279,15 @@ impl Child {
             let limit = config.limits.max_connections_per_process.map_or(room, |most| most.get().min(room));
             // Descriptors run out before tickets do.
             let links = soft.clamp(1, 1 << 24) as u32;
-            Event {
+            io::Result::Ok(Event {
                 rows: Rows::new(threads),
-                table: Table::new(limit + LATE),
+                table: Table::new(limit + LATE)?,
                 links: Links::new(links),
                 timers: Timers::default(),
                 limit,
-            }
+            })
         });
+        let event = event.transpose()?;
         let seats = if event.is_some() { 0 } else { threads };
         let bells = (0..seats).map(|_| EventFd::new()).collect::<io::Result<Vec<_>>>()?;
         let hosts: Vec<Host> = config

@@ -551,7 +551,7 @@ fn last_look(expiry: Expiry) -> News {
 
 /// An idle connection's whole cost, but for the kernel's share, with what malloc adds: it owns no buffer.
 const _: () =
-    assert!((size_of::<Conn>() + 8).next_multiple_of(16) + size_of::<super::table::Slot<Conn>>() <= 384);
+    assert!((size_of::<Conn>() + 8).next_multiple_of(16) + size_of::<crate::sys::cells::Cell<Conn>>() <= 384);
 
 /// Sends as much of `out` as the socket takes. A full socket is not an error: it took less.
 pub(super) fn send_gather(fd: BorrowedFd<'_>, input: &[u8], out: &Gather) -> io::Result<usize> {

@@ -258,18 +258,15 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
         Came::Client(newcomer) => {
             let fd = newcomer.fd.as_raw_fd();
             let taken_over = newcomer.passage.is_some();
-            let Some(who) = event.table.insert(|who| Conn::new(who, newcomer, None, child, now)) else {
+            let made = event.table.insert(|who| Conn::new(who, newcomer, None, child, now));
+            let Some((who, mut conn)) = made else {
                 // Taken back by another thread just now, the last room has gone: it has been closed with its descriptor.
                 child.doors.shut();
                 return false;
             };
             if let Err(fault) = watch(child, who, fd) {
                 say_unwatched(child, &fault);
-                let (mut held, _) = event.table.begin(who.index);
-                if let Some(mut conn) = held.take() {
-                    conn.gauge(Gauge::None, child);
-                }
-                drop(held);
+                conn.gauge(Gauge::None, child);
                 event.table.remove(who.index);
                 child.closed();
                 return true;
@@ -278,7 +275,7 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
             if !taken_over {
                 event.table.post(who, News::CLIENT_READ);
             }
-            event.table.requeue(who.index);
+            event.table.requeue(who.index, conn);
             ready.push(who.index);
             true
         }
@@ -341,17 +338,13 @@ fn leave(child: &Child, event: &Event, now: Moment, ready: &mut Vec<u32>) {
 
 /// One turn of one connection.
 fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
-    let (mut held, news) = event.table.begin(index);
+    let (Some(mut conn), news) = event.table.begin(index) else { return };
     // Read after `begin`: not older than the timer whose news it has just taken.
     let now = child.now();
-    let Some(conn) = held.as_mut() else {
-        event.table.end(index);
-        return;
-    };
     let outcome = catch_unwind(AssertUnwindSafe(|| conn.run(news, child, scratch, now)));
     let turn = match outcome {
-        Ok(ConnTurn::HandOver(_)) if handover::hand_over(child, event, conn, now) => ConnTurn::Over,
-        Ok(ConnTurn::Wait(_)) if conn.lacks_room() && !watch_for_room(child, conn) => ConnTurn::Over,
+        Ok(ConnTurn::HandOver(_)) if handover::hand_over(child, event, &mut conn, now) => ConnTurn::Over,
+        Ok(ConnTurn::Wait(_)) if conn.lacks_room() && !watch_for_room(child, &mut conn) => ConnTurn::Over,
         Ok(turn) => turn,
         Err(payload) => {
             child.panicked(&panic_text(payload.as_ref()));
@@ -361,21 +354,16 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
     };
     match turn {
         ConnTurn::Over => {
-            let mut conn = held.take();
-            if let Some(conn) = &mut conn
-                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now)))
-            {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| conn.close(child, scratch, now))) {
                 child.panicked(&panic_text(payload.as_ref()));
             }
-            drop(held);
             // Out of the table before the descriptor is closed: its number may come back at once.
             event.table.remove(index);
             drop(conn);
             child.closed();
         }
         ConnTurn::Again => {
-            drop(held);
-            event.table.requeue(index);
+            event.table.requeue(index, conn);
             child.lead.push_again(index);
         }
         ConnTurn::Wait(deadline) | ConnTurn::HandOver(deadline) => {
@@ -385,8 +373,7 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
                     child.schedule(event, at, Due::Connection(conn.who));
                 }
             }
-            drop(held);
-            if !event.table.end(index) {
+            if !event.table.end(index, conn) {
                 child.lead.push(index);
             }
         }

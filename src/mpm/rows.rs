@@ -158,10 +158,14 @@ mod tests {
 
     #[test]
     fn rows_go_to_those_who_waited_in_their_order() {
-        let table: Table<()> = Table::new(8);
+        let table: Table<()> = Table::new(8).expect("address space");
         let rows = Rows::new(1);
-        let whos: Vec<Aged> = (0..3).map(|_| table.insert(|_| ()).expect("room")).collect();
-        assert!(whos.iter().all(|who| table.end(who.index)));
+        let idle = || {
+            let (who, conn) = table.insert(|_| ()).expect("room");
+            assert!(table.end(who.index, conn));
+            who
+        };
+        let whos: Vec<Aged> = (0..3).map(|_| idle()).collect();
         let (row, last) = rows.take(whos[0], true, |_| {}).expect("free");
         assert!(last && rows.is_full());
         assert_eq!(rows.take(whos[1], false, |_| {}), None);
@@ -177,9 +181,9 @@ mod tests {
 
     #[test]
     fn what_was_counted_without_a_row_is_given_to_a_free_one_once() {
-        let table: Table<()> = Table::new(8);
+        let table: Table<()> = Table::new(8).expect("address space");
         let rows = Rows::new(2);
-        let who = table.insert(|_| ()).expect("room");
+        let (who, _) = table.insert(|_| ()).expect("room");
         let settled = || {
             let mut added = Vec::new();
             rows.settle(|row, bytes_in, bytes_out| added.push((row.0, bytes_in, bytes_out)));

@@ -216,8 +216,10 @@ impl Steward {
         child.sweep_if_unwatched(now.tick());
         child.settle();
         if self.giving.look(child.open.load(Ordering::Relaxed), now.tick()) {
-            if let Some(event) = &child.event {
-                event.give_back();
+            if let Some(event) = &child.event
+                && let Err(fault) = event.give_back()
+            {
+                warn!(child.log, "cannot give memory back: {}; it stays with this child", cause(&fault); "module" => "core");
             }
             child.lead.give_back();
             heap::trim();

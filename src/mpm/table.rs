@@ -1,4 +1,4 @@
-//! The connections of a child: a slab that grows by chunks, with one state word for each connection.
+//! The connections of a child, by number, with one state word for each.
 //!
 //! The connection is the unit of scheduling. Its word says whether nobody, the run queue or a thread has it,
 //! and what has happened to it since a thread last looked. An edge that comes while a thread works on it is
@@ -15,39 +15,17 @@
 //! Whoever inserts a connection is alone with it until it says that its turn has ended: nobody else begins it before
 //! its socket is watched.
 //!
-//! A connection itself lives on the heap, from accept to close. What stays of it for ever is the slot of its number,
-//! 24 bytes, and numbers are used again from the lowest on: so a child that has had ten thousand connections gives
-//! nearly all their memory back.
+//! A connection itself lives on the heap, from accept to close. Its number has 16 bytes elsewhere, and numbers are used
+//! again from the lowest on: a child that has had ten thousand connections gives their memory back.
 
 use super::tokens::{AGE_MASK, Aged};
 use crate::config::bounds;
 use crate::config::model::Mpm;
+use crate::sys::cells::{Cell, Cells};
+use std::io;
 use std::ops::{BitOr, BitOrAssign};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-
-/// Numbers of the first chunk: memory is taken for so many at once, and then for as many as there are.
-const FIRST: u32 = 64;
-
-/// Numbers of the largest chunks: 24 KiB. Chunks stay, and lie among connections that do not: small ones would hold
-/// more in half-empty pages than they are.
-const CHUNK: u32 = 1024;
-
-/// Chunks before the first of the largest.
-const SMALL: u32 = CHUNK.ilog2() - FIRST.ilog2() + 1;
-
-/// A chunk's place in the list, the number of its slots, and the place of `index` among them.
-fn locate(index: u32) -> (usize, u32, usize) {
-    let (place, size, slot) = if index >= CHUNK {
-        (SMALL - 1 + index / CHUNK, CHUNK, index % CHUNK)
-    } else if index >= FIRST {
-        let size = 1 << index.ilog2();
-        (index.ilog2() - FIRST.ilog2() + 1, size, index - size)
-    } else {
-        (0, FIRST, index)
-    };
-    (place as usize, size, slot as usize)
-}
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What has happened to a connection; a set of at most 12, as many as the state word has room for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -99,11 +77,11 @@ impl BitOrAssign for News {
     }
 }
 
-const IDLE: u64 = 0;
-const QUEUED: u64 = 1;
-const RUNNING: u64 = 2;
-/// There is no connection of this number.
-const FREE: u64 = 3;
+/// There is no connection of this number. A word that has never been written to says so.
+const FREE: u64 = 0;
+const IDLE: u64 = 1;
+const QUEUED: u64 = 2;
+const RUNNING: u64 = 3;
 const STATE: u64 = 3;
 const NEWS_SHIFT: u32 = 2;
 const NEWS: u64 = 0xfff << NEWS_SHIFT;
@@ -143,27 +121,13 @@ pub enum Posted {
     Gone,
 }
 
-/// What a number has: the state word of its connection, and where that is.
-pub(super) struct Slot<T> {
-    word: AtomicU64,
-    held: Mutex<Option<Box<T>>>,
-}
-
-const _: () = assert!(size_of::<Slot<[u64; 40]>>() == 24);
-
-/// Who is alone with a connection that it has begun: see [`Table::begin`].
-pub type Held<'a, T> = MutexGuard<'a, Option<Box<T>>>;
-
-/// The connections of a child, by number.
+/// The connections of a child, by number: the state word of each, and itself while nobody runs it.
 pub struct Table<T> {
-    chunks: Box<[Chunk<T>]>,
+    cells: Cells<T>,
     numbers: Mutex<Numbers>,
     live: AtomicU32,
     capacity: u32,
 }
-
-/// Slots whose memory is taken together, once the first of them is used.
-type Chunk<T> = OnceLock<Box<[Slot<T>]>>;
 
 /// Which numbers are taken.
 #[derive(Default)]
@@ -174,6 +138,8 @@ struct Numbers {
     from: usize,
     /// Numbers from here on have never been used.
     fresh: u32,
+    /// No connection is younger: words that went back to the kernel have forgotten their ages.
+    youngest: u32,
 }
 
 impl Numbers {
@@ -200,14 +166,22 @@ impl Numbers {
         self.free[place] |= 1 << (number % u64::BITS);
         self.from = self.from.min(place);
     }
+
+    /// Whether nobody has it, and whoever had it is done with it.
+    fn is_free(&self, number: u32) -> bool {
+        let bit = |word: &u64| word & (1 << (number % u64::BITS)) != 0;
+        number >= self.fresh || self.free.get((number / u64::BITS) as usize).is_some_and(bit)
+    }
 }
 
 impl<T> Table<T> {
     /// Room for `capacity` connections; memory is taken as they come.
-    #[must_use]
-    pub fn new(capacity: u32) -> Self {
-        let chunks = (0..=locate(capacity).0).map(|_| OnceLock::new()).collect();
-        Self { chunks, numbers: Mutex::default(), live: AtomicU32::new(0), capacity }
+    ///
+    /// # Errors
+    /// ENOMEM, where no address space is to be had.
+    pub fn new(capacity: u32) -> io::Result<Self> {
+        let cells = Cells::new(capacity)?;
+        Ok(Self { cells, numbers: Mutex::default(), live: AtomicU32::new(0), capacity })
     }
 
     /// How many there are.
@@ -238,31 +212,24 @@ impl<T> Table<T> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self, index: u32) -> Option<&Slot<T>> {
-        let (place, _, slot) = locate(index);
-        self.chunks.get(place)?.get()?.get(slot)
+    fn known(&self, index: u32) -> &Cell<T> {
+        self.cells.get(index).expect("an index comes from `insert`, which stays below the capacity")
     }
 
-    fn known(&self, index: u32) -> &Slot<T> {
-        self.slot(index).expect("an index comes from `insert`, and chunks are never given back")
-    }
-
-    /// Takes in what `make` makes under the lowest number that is free. The caller runs it, as if it had begun it: what
-    /// comes is noted, and it says [`Table::end`] or takes it out again. `None`, and nothing is made, if the table is
-    /// full.
-    pub fn insert(&self, make: impl FnOnce(Aged) -> T) -> Option<Aged> {
-        let index = self.numbers().take(self.capacity)?;
-        let (place, size, slot) = locate(index);
-        let chunk = self.chunks[place].get_or_init(|| {
-            (0..size).map(|_| Slot { word: AtomicU64::new(FREE), held: Mutex::new(None) }).collect()
-        });
-        let slot = &chunk[slot];
-        let aged = Aged { index, age: age_of(slot.word.load(Ordering::Acquire)) };
-        *slot.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(make(aged)));
+    /// Makes a connection with the lowest number that is free. The caller runs it, as if it had begun it: what comes is
+    /// noted until it puts the connection back or removes it. `None`, and nothing is made, if the table is full.
+    pub fn insert(&self, make: impl FnOnce(Aged) -> T) -> Option<(Aged, Box<T>)> {
+        let (index, youngest) = {
+            let mut numbers = self.numbers();
+            (numbers.take(self.capacity)?, numbers.youngest)
+        };
+        let cell = self.known(index);
+        let aged = Aged { index, age: age_of(cell.word.load(Ordering::Acquire)).max(youngest) };
+        let made = Box::new(make(aged));
         // Nobody else changes the word of a number that is free.
-        slot.word.store((u64::from(aged.age) << AGE_SHIFT) | RUNNING, Ordering::Release);
+        cell.word.store((u64::from(aged.age) << AGE_SHIFT) | RUNNING, Ordering::Release);
         self.live.fetch_add(1, Ordering::Relaxed);
-        Some(aged)
+        Some((aged, made))
     }
 
     /// Notes `news` for a connection.
@@ -272,8 +239,8 @@ impl<T> Table<T> {
 
     /// Clears these bits of its state word, sets those, and queues it if it is idle.
     fn tell(&self, who: Aged, clear: u64, set: u64) -> Posted {
-        let Some(slot) = self.slot(who.index) else { return Posted::Gone };
-        let mut seen = slot.word.load(Ordering::Acquire);
+        let Some(cell) = self.cells.get(who.index) else { return Posted::Gone };
+        let mut seen = cell.word.load(Ordering::Acquire);
         loop {
             if !is(seen, who) {
                 return Posted::Gone;
@@ -281,7 +248,7 @@ impl<T> Table<T> {
             let idle = seen & STATE == IDLE;
             let state = if idle { QUEUED } else { seen & STATE };
             let next = (seen & !(STATE | clear)) | set | state;
-            match slot.word.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+            match cell.word.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return if idle { Posted::Queue } else { Posted::Noted },
                 Err(now) => seen = now,
             }
@@ -292,28 +259,28 @@ impl<T> Table<T> {
     /// comes back.
     #[must_use]
     pub fn has(&self, who: Aged) -> bool {
-        self.slot(who.index).is_some_and(|slot| is(slot.word.load(Ordering::Acquire), who))
+        self.cells.get(who.index).is_some_and(|cell| is(cell.word.load(Ordering::Acquire), who))
     }
 
-    /// A thread takes a queued connection: from here on it is alone with it. Returns what has happened to it.
-    ///
-    /// The guard holds `None` only if the connection was removed under it, which the word rules out.
-    pub fn begin(&self, index: u32) -> (Held<'_, T>, News) {
-        let slot = self.known(index);
-        let seen = slot
+    /// A thread takes a queued connection, and is alone with it until it puts it back or removes it. Returns what has
+    /// happened to it. A number is queued once, and only while its connection is there; `None` would be a fault of ours.
+    pub fn begin(&self, index: u32) -> (Option<Box<T>>, News) {
+        let cell = self.known(index);
+        let seen = cell
             .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 Some((word & !(STATE | NEWS)) | RUNNING)
             })
             .expect("the closure always gives a value");
-        (slot.held.lock().unwrap_or_else(PoisonError::into_inner), news_of(seen))
+        (cell.take(), news_of(seen))
     }
 
-    /// The thread has done what it could. `false` if news came meanwhile: the connection is queued again, and
-    /// the caller must put it into the run queue (or `begin` again at once).
-    pub fn end(&self, index: u32) -> bool {
-        let slot = self.known(index);
-        let seen = slot
+    /// The thread has done what it could, and puts the connection back. `false` if news came meanwhile: the connection
+    /// is queued again, and the caller must put it into the run queue (or `begin` again at once).
+    pub fn end(&self, index: u32, conn: Box<T>) -> bool {
+        let cell = self.known(index);
+        cell.put(conn);
+        let seen = cell
             .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 let state = if word & NEWS == 0 { IDLE } else { QUEUED };
@@ -323,18 +290,19 @@ impl<T> Table<T> {
         seen & NEWS == 0
     }
 
-    /// The thread that runs a connection ends its turn, but wants another one at once.
-    pub fn requeue(&self, index: u32) {
-        let slot = self.known(index);
-        slot.word
+    /// The thread that runs a connection puts it back, but wants another turn for it at once.
+    pub fn requeue(&self, index: u32, conn: Box<T>) {
+        let cell = self.known(index);
+        cell.put(conn);
+        cell.word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some((word & !STATE) | QUEUED))
             .expect("the closure always gives a value");
     }
 
-    /// The thread that runs a connection has taken it out of its guard: its number is free again.
+    /// The thread that runs a connection keeps it: its number is free again.
     pub fn remove(&self, index: u32) {
-        let slot = self.known(index);
-        slot.word
+        let cell = self.known(index);
+        cell.word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
                 let age = age_of(old).wrapping_add(1) & AGE_MASK;
                 Some((u64::from(age) << AGE_SHIFT) | FREE)
@@ -359,6 +327,27 @@ impl<T> Table<T> {
         (((word.fetch_and(!GRANT, Ordering::AcqRel) & GRANT) >> GRANT_SHIFT) as u32).checked_sub(1)
     }
 
+    /// A crowd is gone: gives the memory of numbers back that nobody has, page by page.
+    ///
+    /// # Errors
+    /// If the kernel does not take it.
+    pub fn give_back(&self) -> io::Result<()> {
+        // Nobody takes a number meanwhile.
+        let mut numbers = self.numbers();
+        let page = Cells::<T>::per_page();
+        for first in (0..numbers.fresh).step_by(page as usize) {
+            let range = first..first.saturating_add(page);
+            if range.clone().all(|number| numbers.is_free(number)) {
+                let ages = range
+                    .clone()
+                    .filter_map(|number| Some(age_of(self.cells.get(number)?.word.load(Ordering::Acquire))));
+                numbers.youngest = ages.fold(numbers.youngest, u32::max);
+                self.cells.give_back(range)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every connection that there is now, for news that concern all.
     pub fn all(&self) -> impl Iterator<Item = Aged> + '_ {
         self.some(0, u32::MAX).0
@@ -369,7 +358,7 @@ impl<T> Table<T> {
         let fresh = self.numbers().fresh;
         let behind = first.saturating_add(most).min(fresh);
         let found = (first..behind).filter_map(|index| {
-            let word = self.slot(index)?.word.load(Ordering::Acquire);
+            let word = self.cells.get(index)?.word.load(Ordering::Acquire);
             (word & STATE != FREE).then(|| Aged { index, age: age_of(word) })
         });
         (found, (behind < fresh).then_some(behind))
@@ -380,24 +369,29 @@ impl<T> Table<T> {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
 
     /// A connection whose first turn has ended.
     fn idle<T>(table: &Table<T>, what: T) -> Aged {
-        let who = table.insert(|_| what).expect("room");
-        assert!(table.end(who.index));
+        let (who, conn) = table.insert(|_| what).expect("room");
+        assert!(table.end(who.index, conn));
         who
+    }
+
+    /// A thread that has begun a connection lets it go.
+    fn end_of<T>(table: &Table<T>, who: Aged) {
+        assert!(table.begin(who.index).0.is_some());
+        table.remove(who.index);
     }
 
     #[test]
     fn whoever_inserts_a_connection_is_alone_with_it_and_a_free_number_is_nobody() {
-        let table = Table::new(2);
-        let who = table.insert(|_| ()).expect("room");
+        let table = Table::new(2).expect("address space");
+        let (who, conn) = table.insert(|_| ()).expect("room");
         assert_eq!(table.all().collect::<Vec<_>>(), [who]);
         assert_eq!(table.post(who, News::TIMER), Posted::Noted, "it is not to be begun yet");
-        assert!(!table.end(who.index), "what came meanwhile");
-        table.begin(who.index).0.take();
-        table.remove(who.index);
+        assert!(!table.end(who.index, conn), "what came meanwhile");
+        end_of(&table, who);
         assert_eq!(table.all().count(), 0);
         let next = Aged { age: who.age + 1, ..who };
         assert_eq!((table.post(next, News::TIMER), table.has(next)), (Posted::Gone, false));
@@ -405,31 +399,28 @@ mod tests {
 
     #[test]
     fn news_for_an_idle_connection_queues_it_once() {
-        let table = Table::new(10);
+        let table = Table::new(10).expect("address space");
         let who = idle(&table, ());
         assert_eq!(table.post(who, News::CLIENT_READ), Posted::Queue);
         assert_eq!(table.post(who, News::UPSTREAM_READ), Posted::Noted);
-        let (guard, news) = table.begin(who.index);
+        let (conn, news) = table.begin(who.index);
         assert_eq!(news, News::CLIENT_READ | News::UPSTREAM_READ);
         assert_eq!(table.post(who, News::TIMER), Posted::Noted, "running");
-        drop(guard);
-        assert!(!table.end(who.index), "news came while it ran: queued again");
-        let (guard, news) = table.begin(who.index);
+        assert!(!table.end(who.index, conn.expect("there")), "news came while it ran: queued again");
+        let (conn, news) = table.begin(who.index);
         assert_eq!(news, News::TIMER);
-        drop(guard);
-        assert!(table.end(who.index));
+        assert!(table.end(who.index, conn.expect("there")));
     }
 
     #[test]
     fn late_news_do_not_reach_the_next_connection_of_that_number() {
-        let table = Table::new(1);
+        let table = Table::new(1).expect("address space");
         assert!(!table.is_full());
         let first = idle(&table, 1);
         assert!(table.is_full());
         assert_eq!(table.insert(|_| 2), None, "full");
         table.post(first, News::CLIENT_READ);
-        table.begin(first.index).0.take();
-        table.remove(first.index);
+        end_of(&table, first);
         let second = idle(&table, 2);
         assert_eq!(second.index, first.index);
         assert_eq!(table.post(first, News::CLIENT_READ), Posted::Gone);
@@ -438,30 +429,17 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_a_slot_of_its_own() {
-        let mut next = (0, 0);
-        for index in 0..10 * CHUNK {
-            let (place, size, slot) = locate(index);
-            assert_eq!((place, slot), next, "{index}");
-            next = if slot + 1 == size as usize { (place + 1, 0) } else { (place, slot + 1) };
-        }
-        assert_eq!(locate(CHUNK), (SMALL as usize, CHUNK, 0));
-        assert!(locate(u32::MAX).0 < 5_000_000);
-    }
-
-    #[test]
     fn the_lowest_free_number_is_used_again() {
-        let table = Table::new(200);
+        let table = Table::new(200).expect("address space");
         let all: Vec<Aged> = (0..200).map(|_| idle(&table, ())).collect();
         assert_eq!(all.last().map(|who| who.index), Some(199));
         for index in [199, 64, 63, 130, 5] {
-            table.begin(index).0.take();
-            table.remove(index);
+            end_of(&table, all[index as usize]);
             assert!(!table.has(all[index as usize]));
         }
         assert!(table.has(all[6]));
         let mut again = Vec::new();
-        while let Some(who) = table.insert(|_| ()) {
+        while let Some((who, _)) = table.insert(|_| ()) {
             assert_eq!(who.age, 1);
             again.push(who.index);
         }
@@ -470,24 +448,48 @@ mod tests {
     }
 
     #[test]
+    fn numbers_whose_memory_went_back_are_not_those_of_before() {
+        let page = Cells::<u32>::per_page();
+        let table = Table::new(4 * page).expect("address space");
+        let all: Vec<Aged> = (0..3 * page + 1).map(|number| idle(&table, number)).collect();
+        // One is used twice, and one of another page stays.
+        let (often, stays) = (all[3], all[page as usize + 7]);
+        let end = |who: Aged| {
+            assert_eq!(table.post(who, News::TIMER), Posted::Queue);
+            end_of(&table, who);
+        };
+        end(often);
+        let again = idle(&table, 0);
+        assert_eq!((again.index, again.age), (often.index, 1));
+        end(again);
+        all.iter().filter(|who| ![often, stays].contains(who)).for_each(|who| end(*who));
+        table.give_back().expect("memory of our own");
+        assert_eq!(table.all().collect::<Vec<_>>(), [stays]);
+        assert!([often, again, all[0]].iter().all(|who| table.post(*who, News::TIMER) == Posted::Gone));
+        let next: Vec<Aged> = (0..5).map(|number| idle(&table, number)).collect();
+        assert_eq!(next.iter().map(|who| who.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert!(next.iter().all(|who| who.age >= 2), "{next:?}");
+        assert!([often, again].iter().all(|who| !table.has(*who)));
+        assert_eq!(table.post(stays, News::TIMER), Posted::Queue);
+        assert_eq!(table.begin(stays.index).0, Some(Box::new(stays.index)), "its page has stayed");
+    }
+
+    #[test]
     fn a_row_goes_to_who_waits_for_it_and_to_nobody_else() {
         for row in [0, 1, MAX_ROWS - 1] {
-            let table = Table::new(1);
+            let table = Table::new(1).expect("address space");
             let who = idle(&table, ());
             assert_eq!(table.take_grant(who.index), None);
             assert_eq!(table.grant(who, row), Posted::Queue);
-            let (guard, news) = table.begin(who.index);
+            let (conn, news) = table.begin(who.index);
             assert_eq!(news, News::ROW);
             assert_eq!(table.take_grant(who.index), Some(row));
             assert_eq!(table.take_grant(who.index), None, "once");
             assert_eq!(table.post(who, News(0xfff)), Posted::Noted);
             assert_eq!(table.take_grant(who.index), None, "news are no row");
-            drop(guard);
-            assert!(!table.end(who.index));
+            assert!(!table.end(who.index, conn.expect("there")));
             assert_eq!(table.grant(who, row), Posted::Noted, "queued");
-            let (mut guard, _) = table.begin(who.index);
-            guard.take();
-            table.remove(who.index);
+            end_of(&table, who);
             assert_eq!(table.grant(who, row), Posted::Gone);
             assert_eq!(table.take_grant(who.index), None, "not the next one's");
         }
@@ -495,7 +497,7 @@ mod tests {
 
     #[test]
     fn no_edge_is_lost_and_no_second_thread_gets_in() {
-        let table = Arc::new(Table::new(1));
+        let table = Arc::new(Table::new(1).expect("address space"));
         let who = idle(&table, 0_u64);
         let queue = Arc::new(Mutex::new(Vec::new()));
         let inside = Arc::new(AtomicUsize::new(0));
@@ -523,13 +525,13 @@ mod tests {
                             std::thread::yield_now();
                             continue;
                         };
-                        let (mut guard, news) = table.begin(index);
+                        let (conn, news) = table.begin(index);
+                        let mut conn = conn.expect("nobody else has it");
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two threads in one connection");
                         assert!(news.has(News::CLIENT_READ));
-                        **guard.as_mut().expect("held") += 1;
+                        *conn += 1;
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        drop(guard);
-                        if !table.end(index) {
+                        if !table.end(index, conn) {
                             queue.lock().expect("no panic").push(index);
                         }
                     }

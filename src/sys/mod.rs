@@ -5,6 +5,7 @@
 //!
 //! Every descriptor made here is close-on-exec from birth, and every socket non-blocking.
 
+pub mod cells;
 pub mod cgroup;
 pub mod environment;
 pub mod epoll;

@@ -394,6 +394,7 @@ impl Master {
         notice(&self.estate.log, &format!("{text}: {mpm} on {addresses}; {shape}"));
         let status = format!("serving on {addresses}");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
+        self.settle();
     }
 
     /// Has the children of a generation that is not wanted any more leave, in good order.

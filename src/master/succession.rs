@@ -128,6 +128,7 @@ impl Master {
         let states =
             [NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)];
         let _ = sd_notify::notify(&states);
+        self.settle();
     }
 
     /// There will be no new master, and the old one is told why. The children that there are finish what they have,

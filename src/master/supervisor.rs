@@ -33,7 +33,7 @@ use crate::orders::{Heard, Word};
 use crate::scoreboard::board::Ending;
 use crate::sys::process::{self, ChildExit, Death};
 use crate::sys::signal::SignalPipe;
-use crate::sys::time;
+use crate::sys::{text, time};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slog::{debug, error, info, warn};
@@ -501,7 +501,15 @@ impl Master {
         if let Err(error) = sd_notify::notify(&states) {
             warn!(log, "cannot tell the service manager that we are ready: {}", cause(&error));
         }
+        self.settle();
         None
+    }
+
+    /// What a start or a reload runs through is over; from here on this process mostly waits.
+    pub(super) fn settle(&self) {
+        if let Err(error) = text::let_go() {
+            debug!(self.estate.log, "the start's memory stays with this process: {}", cause(&error));
+        }
     }
 
     /// How many children are ready.

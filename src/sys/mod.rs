@@ -24,5 +24,6 @@ pub mod signal;
 pub mod socket;
 pub mod splice;
 pub mod terminal;
+pub mod text;
 pub mod time;
 pub mod title;

@@ -77,7 +77,8 @@ pub enum Word {
     },
     /// It leaves of its own accord (its requests are used up, or it got TERM), and accepts no more.
     Draining,
-    /// It was woken for a client and could not accept, for want of descriptors or memory: nobody else was woken.
+    /// It was woken for a client and could not accept, for want of descriptors or memory, or was told to accept what waits
+    /// and can serve but one (prefork): nobody else was woken.
     Short,
 }
 

@@ -499,14 +499,18 @@ impl Child {
         notice!(self.log, "clients can be accepted again"; "module" => "core");
     }
 
-    /// A client could not be accepted. Told to the administrator if it is `news`, and to the master at most every
-    /// 100 ms.
-    pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
+    /// Somebody else should accept. Told to the master at most every 100 ms.
+    pub(super) fn say_short(&self) {
         let now = self.now().0;
         if now.saturating_sub(self.said_short.load(Ordering::Relaxed)) > 100_000 {
             self.said_short.store(now, Ordering::Relaxed);
             self.say(Word::Short);
         }
+    }
+
+    /// A client could not be accepted. Told to the administrator if it is `news`, and to the master.
+    pub(super) fn say_shortage(&self, fault: &io::Error, news: bool) {
+        self.say_short();
         if news {
             warn!(self.log, "cannot accept: {}; trying again soon. Raise RLIMIT_NOFILE or lower MaxConnectionsPerProcess", cause(fault);
                 "module" => "core");

@@ -72,8 +72,8 @@ pub fn run(child: &'static Child) -> ChildExit {
         };
         if let Some(mut conn) = next {
             if ordered && child.doors.have_clients() {
-                // It takes one, and who else waits may wait for whoever has died.
-                child.say(Word::Short);
+                // It takes one, and who else waits may wait for whoever has died. When all are busy, nobody is told often.
+                child.say_short();
             }
             master.busy(true);
             let stay = blocking::serve(child, &mut conn, &mut scratch, &mut master);

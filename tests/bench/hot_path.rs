@@ -19,6 +19,10 @@ use ostler::ids::{BackendId, Generation, SlotIndex, WorkerIndex};
 use ostler::log::access::{AccessRecord, Answerer, ConnectionEnd};
 use ostler::log::format::LogFormat;
 use ostler::log::{Capture, RequestFacts};
+use ostler::mpm::lead::{Lead, Turn};
+use ostler::mpm::rows::{Freed, Rows};
+use ostler::mpm::table::{News, Posted, Table};
+use ostler::mpm::tokens::Aged;
 use ostler::proxy::exchange::{Arrival, Begun, Context, Desk, Exchange};
 use ostler::proxy::rewrite::{self, RequestPlan};
 use ostler::proxy::router::{Asked, Router};
@@ -59,8 +63,11 @@ const CONFIG: &str = "Listen 10.0.0.1:80\nServerName www.example.com\n\
 /// A part's name, what it is, and how it is done once.
 type Part = (&'static str, &'static str, fn(&mut World));
 
-/// In the order in which a request meets them; the last two are all of them but the log line, as a child does them.
-const PARTS: [Part; 10] = [
+/// In the order in which a request meets them; the last two are those that are about bytes, but for the log line, as a
+/// child does them.
+const PARTS: [Part; 12] = [
+    ("turn", "an edge to its connection's turn, and the end of that (two of a request)", turn),
+    ("worker-row", "take a worker row, and give it back", worker_row),
     ("request-head", "find the end of a request's head and parse it", request_head),
     ("response-head", "find the end of a response's head and parse it", response_head),
     ("framing", "walk a chunked body of four pieces", framing),
@@ -99,6 +106,12 @@ struct World {
     peer: SocketAddr,
     local: SocketAddr,
     now: u64,
+    lead: Lead,
+    rows: Rows,
+    /// As large as a record of the engine's is.
+    table: Table<[u64; 40]>,
+    who: Aged,
+    ready: Vec<u32>,
 }
 
 impl World {
@@ -133,7 +146,15 @@ impl World {
         let loan = Loan { extended: false, ..loan };
         let plain = board.lend(SlotIndex(1), &loan, Moment(1)).expect("a slot");
         let limits = HeadLimits::request(8190, Some(100), 8190);
+        let table = Table::new(64).expect("address space");
+        let (who, conn) = table.insert(|_| [0; 40]).expect("room");
+        assert!(table.end(who.index, conn));
         Self {
+            lead: Lead::new(1, 1),
+            rows: Rows::new(64),
+            table,
+            who,
+            ready: Vec::new(),
             router: Router::new(&config),
             config,
             limits,
@@ -167,6 +188,26 @@ impl World {
         let found = found.expect("sound").expect("whole");
         RequestHead::of(&REQUEST[..found.end], found, &mut self.slots, &self.limits).expect("sound")
     }
+}
+
+fn turn(world: &mut World) {
+    let World { lead, table, who, ready, .. } = world;
+    let Turn::Lead(guard) = lead.next(0) else { panic!("nobody else leads") };
+    guard.entering_poll();
+    if table.post(*who, black_box(News::CLIENT_READ)) == Posted::Queue {
+        ready.push(who.index);
+    }
+    guard.pass(ready);
+    let Turn::Work(index) = lead.next(0) else { panic!("one is ready") };
+    let (conn, news) = table.begin(index);
+    assert!(black_box(news).has(News::CLIENT_READ) && table.end(index, conn.expect("it rests there")));
+}
+
+fn worker_row(world: &mut World) {
+    let World { rows, table, who, .. } = world;
+    let (row, _) = rows.take(*who, true, |busy| _ = black_box(busy)).expect("all are free");
+    let freed = rows.give(black_box(row), table, |busy| _ = black_box(busy));
+    assert!(freed == Freed::Free);
 }
 
 fn request_head(world: &mut World) {

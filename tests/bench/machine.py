@@ -9,7 +9,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 COUNTING = os.path.join(ROOT, "tests", "bench", "counting.toml")
 # A program, and the Debian package that has it.
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "apache2": "apache2-bin", "wrk": "wrk",
-            "taskset": "util-linux", "valgrind": "valgrind"}
+            "taskset": "util-linux", "chrt": "util-linux", "valgrind": "valgrind"}
 
 
 def find_servers():
@@ -19,23 +19,12 @@ def find_servers():
 
 def install(programs):
     """Installs with apt what of `programs` is missing, or ends with a sentence."""
-    missing = [PACKAGES[program] for program in programs if not shutil.which(program)]
+    missing = sorted({PACKAGES[program] for program in programs if not shutil.which(program)})
     if not missing:
         return
-    words = " ".join(missing)
-    if not shutil.which("apt-get"):
-        raise SystemExit(f"missing, and there is no apt-get to install it with: {words}")
-    root = []
-    if os.geteuid() != 0:
-        if subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode != 0:
-            raise SystemExit(f"missing, and neither root nor sudo to install it: apt-get install {words}")
-        root = ["sudo", "-n"]
-    print(f"installing: {words}", flush=True)
-    # A service that a package starts would be in the way.
-    env = root + ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
-    for order in (["update"], ["install", "-y", "--no-install-recommends"] + missing):
-        if subprocess.run(env + ["apt-get", "-qq"] + order, stdout=subprocess.DEVNULL).returncode != 0:
-            raise SystemExit(f"apt-get {order[0]} failed; wanted: {words}")
+    if subprocess.run([os.path.join(ROOT, "tests", "apt-install")] + missing).returncode != 0:
+        # It has said why.
+        raise SystemExit(1)
     still = [program for program in programs if not shutil.which(program)]
     if still:
         raise SystemExit(f"still missing after apt-get install: {' '.join(still)}")
@@ -49,15 +38,25 @@ def two_cores():
     return [str(core) for core in available[:2]]
 
 
+def cargo(words, failure, **options):
+    """What cargo did here; if it could not, the end, with the sentence `failure`."""
+    try:
+        done = subprocess.run(["cargo"] + words, cwd=ROOT, **options)
+    except FileNotFoundError:
+        raise SystemExit("missing: cargo; a toolchain comes from https://rustup.rs") from None
+    if done.returncode != 0:
+        raise SystemExit(failure)
+    return done
+
+
 def build(examples, ostler=None):
     """Paths of the release builds of the daemon (unless one is given) and of these examples."""
     words = [] if ostler else ["--bin", "ostler"]
     for example in examples:
         words += ["--example", example]
-    command = ["cargo", "build", "--release", "--locked", "--quiet"] + words
     # Without a word cargo would build everything.
-    if words and subprocess.run(command, cwd=ROOT).returncode != 0:
-        raise SystemExit("the release build failed")
+    if words:
+        cargo(["build", "--release", "--locked", "--quiet"] + words, "the release build failed")
     release = os.path.join(target_directory(), "release")
     tools = {example: os.path.join(release, "examples", example) for example in examples}
     tools["ostler"] = os.path.abspath(ostler) if ostler else os.path.join(release, "ostler")
@@ -66,15 +65,13 @@ def build(examples, ostler=None):
 
 def build_to_count(example):
     """The path of an example, built as COUNTING says."""
-    command = ["cargo", "--config", COUNTING, "build", "--locked", "--quiet", "--example", example]
-    if subprocess.run(command, cwd=ROOT).returncode != 0:
-        raise SystemExit(f"the build of {example} failed")
+    cargo(["--config", COUNTING, "build", "--locked", "--quiet", "--example", example], f"the build of {example} failed")
     return os.path.join(target_directory(), "debug", "examples", example)
 
 
 def target_directory():
-    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    words = ["metadata", "--locked", "--no-deps", "--format-version", "1"]
+    found = cargo(words, "cargo metadata failed", stdout=subprocess.PIPE, text=True)
     return json.loads(found.stdout)["target_directory"]
 
 

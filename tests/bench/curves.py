@@ -5,7 +5,8 @@ children, virtual hosts, ProxyPass rules. The daemons of all its points are aliv
 so that a machine that changes its mind meets all alike; a point's ratio is the median of its rounds' ratios to the
 curve's first point. Where a curve has a reference (nginx), that one is measured at the same sizes in the same rounds: it
 has its own first point, and each point has a ratio of ours to its. So what any server pays at that size, such as a context
-switch for each wake-up where more processes than clients share a core, can be told from what is ours.
+switch for each wake-up where more processes than clients share a core, can be told from what is ours. Each figure that is
+asked about has a budget.
 """
 import json
 import math
@@ -32,6 +33,13 @@ REST = 13
 SETTLE = 3
 # Seconds in which nothing happens, while it is looked what that costs.
 REST_LOOK = 3
+# How often spread and burst are measured: their verdict is the median.
+TIMES = 3
+# The share of all workers that are to be busy in spread, and what it may turn out to be.
+HALF, ABOUT_HALF = 0.5, (0.4, 0.6)
+# Budgets, what a figure may be at most: of a point its ratio to the reference or, without one, to the first point; of
+# spread the distance of a child's busy workers from even; of burst a child's memory after it as a ratio to before.
+OF_REFERENCE, OF_FIRST, FROM_EVEN, OF_BEFORE = 1.0, 1.15, 0.2, 1.1
 OUR_COLOUR, REFERENCE_COLOUR = COLOURS["ostler"], COLOURS["nginx"]
 
 
@@ -112,15 +120,13 @@ class Field:
     def idle(self, server, row):
         """Puts the row's idle connections beside."""
         self.holders.append(hold(server, row, self.client_cores))
+        return self.holders[-1]
 
     def __exit__(self, *_):
-        for holder in self.holders:
-            if holder.poll() is None:
-                holder.kill()
-                holder.wait()
-        for server in self.servers + [self.origin]:
-            server.stop()
-        self.directory.cleanup()
+        try:
+            contestants.stop_all(self.servers + [self.origin], self.holders)
+        finally:
+            self.directory.cleanup()
 
 
 def draw(curve, tools, cores, rounds, seconds):
@@ -180,51 +186,82 @@ def children_of(server, tools):
 
 
 def spread(tools, cores, seconds):
-    """How evenly four children share an open-loop load of half of what they can do: busy workers and requests, by child."""
-    row = replace(PLAIN, children=4, delay=10, clients=128)
+    """How evenly four children share an open-loop load that keeps half of their workers busy, each time with new clients."""
+    row = replace(PLAIN, children=4, threads=25, delay=10, clients=160)
     with Field(tools, cores) as field:
         server = field.add(row)
-        rate = int(load(row, server, field.origin, 3, field.client_cores)["rps"] / 2)
-        requests = lambda: {child["slot"]: child["latency"]["count"] for child in children_of(server, tools)}
-        client = meters.open_loop(tools["bench-open-loop"], row, server.port, rate, SETTLE, seconds, field.client_cores)
+        # Of a client that has the server for itself.
+        latency = load(replace(row, clients=1), server, field.origin, 1, field.client_cores)["p50"]
+        rate = round(HALF * row.children * row.threads / latency * 1e6)
+        runs = [shares(field, server, row, rate, seconds) for _ in range(TIMES)]
+    return {"latency_us": latency, "offered_rps": rate, "runs": runs} | {
+        figure: statistics.median(run[figure] for run in runs) for figure in ("busy_share", "uneven_busy", "uneven_requests")}
+
+
+def shares(field, server, row, rate, seconds):
+    """Busy workers on average and requests, by child, under so many requests per second."""
+    requests = lambda: {child["slot"]: child["latency"]["count"] for child in children_of(server, field.tools)}
+    client = meters.open_loop(
+        field.tools["bench-open-loop"], row, server.port, rate, SETTLE, seconds, field.client_cores)
+    try:
         time.sleep(SETTLE)
         before = requests()
-        busy, looks = {}, 0
-        while client.poll() is None:
-            for child in children_of(server, tools):
-                busy[child["slot"]] = busy.get(child["slot"], 0) + child["busy"]
+        busy, looks = dict.fromkeys(before, 0), 0
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for child in children_of(server, field.tools):
+                busy[child["slot"]] += child["busy"]
             looks += 1
             time.sleep(0.05)
+        served = [count - before[slot] for slot, count in requests().items()]
         heard = meters.told(client, 60)
-        served = {slot: count - before.get(slot, 0) for slot, count in requests().items()}
-    def uneven(shares):
-        even = sum(shares) / len(shares)
-        return max(abs(share - even) for share in shares) / even
-    return {"offered_rps": rate, "looks": looks, "p99": heard["p99"],
-            "busy": [busy[slot] / looks for slot in sorted(busy)], "requests": [served[slot] for slot in sorted(served)],
-            "uneven_busy": uneven(list(busy.values())), "uneven_requests": uneven(list(served.values()))}
+    finally:
+        if client.poll() is None:
+            client.kill()
+            client.wait()
+    busy = [count / looks for count in busy.values()]
+    share = sum(busy) / (row.children * row.threads)
+    if not ABOUT_HALF[0] <= share <= ABOUT_HALF[1]:
+        raise Failed(f"{share:.0%} of the workers were busy, not half of them")
+    return {"looks": looks, "p99": heard["p99"], "busy": busy, "busy_share": share, "requests": served,
+            "uneven_busy": uneven(busy), "uneven_requests": uneven(served)}
+
+
+def uneven(counts):
+    """How far the one that is farthest from even is from it."""
+    even = sum(counts) / len(counts)
+    return max(abs(count - even) for count in counts) / even
 
 
 def burst(tools, cores):
-    """A child's memory before 10,000 connections came, while they were there, and after they went."""
+    """Whether a child gives back the memory of 9,900 connections; each time it is a new child.
+
+    No more fit into the 20,000 descriptors that a process often may have: a client may need two.
+    """
     row = replace(PLAIN, idle=9_900)
+    runs = [swell(tools, cores, row) for _ in range(TIMES)]
+    return {"connections": row.idle, "runs": runs, "ratio": statistics.median(run["ratio"] for run in runs)}
+
+
+def swell(tools, cores, row):
+    """A child's memory before the row's idle connections came, while they were there, and after they went."""
     with Field(tools, cores) as field:
         server = field.add(row)
         child = lambda: next(pid for pid in meters.tree(server.pid) if pid != server.pid)
         time.sleep(REST)
         pss = [meters.pss(child())]
-        holder = hold(server, row, field.client_cores)
+        holder = field.idle(server, row)
         pss.append(meters.pss(child()))
         holder.communicate(timeout=60)
         load(row, server, field.origin, 2, field.client_cores)
         time.sleep(REST)
         pss.append(meters.pss(child()))
-    return {"connections": row.idle, "pss_kib": pss, "ratio": pss[2] / pss[0]}
+    return {"pss_kib": pss, "ratio": pss[2] / pss[0]}
 
 
 def measure(a):
     machine.find_servers()
-    machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset"])
+    machine.install(["nginx", "wrk", "taskset", "chrt"])
     cores = machine.two_cores()
     tools = machine.build(["bench-origin", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "curves": {}}
@@ -264,6 +301,32 @@ def faults(results):
     return [told["fault"] for told in every if "fault" in told]
 
 
+def budgets(results):
+    """What is asked of a run that was measured: what it is, the figure, and what that may be at most."""
+    for name, curve in results["curves"].items():
+        for point in curve["points"]:
+            what = f"{name}, {point['size']:,}"
+            if "of_reference" in point:
+                yield f"{what}: ostler / {curve['reference']}", point["of_reference"], OF_REFERENCE
+            elif point is not curve["points"][0]:
+                yield f"{what}: of its first", point["ratio"], OF_FIRST
+    if "fault" not in results["spread"]:
+        yield "spread: busy workers, from even", results["spread"]["uneven_busy"], FROM_EVEN
+    if "fault" not in results["burst"]:
+        yield "burst: a child's memory, of before", results["burst"]["ratio"], OF_BEFORE
+
+
+def judged(results):
+    """A sentence for each budget, and whether it is met."""
+    return [(f"{what}: {figure:.3f}, {'met' if figure <= bound else 'MISSED'} (at most {bound:.2f})", figure <= bound)
+            for what, figure, bound in budgets(results)]
+
+
+def misses(results):
+    """The sentences of the budgets that are missed."""
+    return [sentence for sentence, met in judged(results) if not met]
+
+
 def table(curve):
     """A line to a point, or to a point and a contestant."""
     lines = [["", "", "us/request", "of its first", "switches/request", "at rest", "KiB"]]
@@ -290,13 +353,20 @@ def text(results):
     told = results["spread"]
     lines += [""]
     if "fault" not in told:
-        lines += [f"spread: 4 children, {told['offered_rps']} requests/s offered, {KIB} bytes after 10 ms: busy workers "
-                  + " ".join(f"{busy:.2f}" for busy in told["busy"]) + f", at most {told['uneven_busy']:.0%} from even; requests "
-                  + " ".join(str(count) for count in told["requests"]) + f", at most {told['uneven_requests']:.0%}"]
+        lines += [f"spread: 4 children of 25 workers, {told['offered_rps']} requests/s offered, {KIB} bytes after 10 ms; "
+                  f"medians: {told['busy_share']:.0%} of the workers busy, at most {told['uneven_busy']:.0%} from even; "
+                  f"requests at most {told['uneven_requests']:.0%}"]
+        for run in told["runs"]:
+            lines += [f"  busy {' '.join(f'{busy:.2f}' for busy in run['busy'])} ({run['busy_share']:.0%} of all, at most "
+                      f"{run['uneven_busy']:.0%} from even); requests {' '.join(str(count) for count in run['requests'])} "
+                      f"(at most {run['uneven_requests']:.0%})"]
     told = results["burst"]
     if "fault" not in told:
-        lines += [f"burst: a child's memory before {told['connections']} connections, with them, after them: "
-                  + ", ".join(f"{pss:.0f}" for pss in told["pss_kib"]) + f" KiB; {told['ratio']:.3f} of before"]
+        lines += [f"burst: a child's memory before {told['connections']:,} connections, with them, after them (a client may need "
+                  f"two of the 20,000 descriptors that a process often may have); median {told['ratio']:.3f} of before"]
+        lines += [f"  {', '.join(f'{pss:,.0f}' for pss in run['pss_kib'])} KiB; {run['ratio']:.3f} of before"
+                  for run in told["runs"]]
+    lines += [f"budget: {sentence}" for sentence, _ in judged(results)]
     lines += [f"FAILED: {fault}" for fault in faults(results)]
     return "\n".join(lines)
 

@@ -3,9 +3,11 @@
 The proxy runs on one core, client and origin share another; contestants take turns round by round, so that a
 machine that changes its mind meets all alike. CPU per request is user + system time of the proxy's whole process
 tree by the requests answered, both counted while all clients are at work; a ratio is the median over the rounds of
-each round's ratio to the row's first contestant (nginx, but for the rows against httpd). An answer that is not right
-to the byte fails its row, and so does who keeps no connections to the backend. Exit status: 1 if a contestant failed
-a row, 2 if a budget is above its gate. Rows and contestants are listed by --list; their configurations are in tests/bench/configs.
+each round's ratio to the row's first contestant (nginx, but for the rows against httpd). p50 and p99 are wrk's, of its
+whole life, with the clients' coming in; those of the row open are its client's, from when each request was due, and a
+round in which that client was late itself is void: all play it again. An answer that is not right to the byte fails
+its row, and so does who keeps no connections to the backend. Exit status: 1 if a contestant failed a row, 2 if a
+budget is above its gate. Rows and contestants are listed by --list; their configurations are in tests/bench/configs.
 """
 import argparse
 import json
@@ -70,13 +72,7 @@ class Stage:
         return [name for name in self.rounds if name not in self.faults]
 
     def close(self):
-        for holder in self.holders.values():
-            if holder.poll() is None:
-                holder.kill()
-                holder.wait()
-        for server in list(self.servers.values()) + [self.origin]:
-            if server:
-                server.stop()
+        contestants.stop_all(filter(None, [*self.servers.values(), self.origin]), self.holders.values())
 
     def wrk(self, server, seconds):
         """So much of wrk."""
@@ -130,8 +126,34 @@ class Stage:
         server.check(self.row)
         figures = self.load(server, seconds, rate)
         server.check(self.row)
-        self.rounds[server.name].append(figures)
         return figures
+
+    def round_of_all(self, number, seconds, rate):
+        """The figures of all, by name."""
+        # Each goes first in its turn.
+        names = self.living()
+        turn = number % len(names)
+        seen = {}
+        for name in names[turn:] + names[:turn]:
+            figures = self.guarded(name, self.round, seconds, rate)
+            if figures:
+                print(f"  round {number + 1} {name:15} {figures['cpu']:9.2f} us {figures['rps']:9.0f} requests/s",
+                      flush=True)
+                seen[name] = figures
+        return seen
+
+    def play_rounds(self, rounds, seconds, rate):
+        """So many rounds, and as many again at most in place of void ones; then void ones count, too."""
+        played, kept = 0, 0
+        while kept < rounds and self.living():
+            seen = self.round_of_all(played, seconds, rate)
+            played += 1
+            if any(map(meters.is_void, seen.values())) and played - kept <= rounds:
+                print("  void: the client was late itself", flush=True)
+                continue
+            kept += 1
+            for name, figures in seen.items():
+                self.rounds[name].append(figures)
 
     def play(self, rounds, seconds):
         row = self.row
@@ -148,15 +170,7 @@ class Stage:
             rate = int(row.load * min(self.once[name]["warm_rps"] for name in self.living()))
             for name in self.living():
                 self.once[name]["offered_rps"] = rate
-        for number in range(rounds):
-            # Each goes first in its turn.
-            names = self.living()
-            turn = number % len(names) if names else 0
-            for name in names[turn:] + names[:turn]:
-                figures = self.guarded(name, self.round, seconds, rate)
-                if figures:
-                    print(f"  round {number + 1} {name:15} {figures['cpu']:9.2f} us {figures['rps']:9.0f} requests/s",
-                          flush=True)
+        self.play_rounds(rounds, seconds, rate)
         if row.kind == "idle":
             for name in self.living():
                 self.guarded(name, self.release)
@@ -185,7 +199,7 @@ class Stage:
                         raise Failed(f"reload: {done.stdout}{done.stderr}")
                     server.check(self.row)
                 finally:
-                    server.stop()
+                    contestants.stop_all([server])
                 self.rounds[name].append({"start_ms": first * 1e3, "reload_ms": reload * 1e3, "pss_kib": pss})
             for _ in range(rounds):
                 if name not in self.faults:
@@ -209,7 +223,7 @@ def summary(stage):
             values = [r[figure] for r in rounds]
             told["median"][figure] = statistics.median(values)
             ratios = [one[figure] / two[figure] for one, two in zip(rounds, base) if two[figure]]
-            if ratios and row.reference not in stage.faults and figure not in ("requests", "dials", "most_late", "spoiled"):
+            if ratios and row.reference not in stage.faults and figure not in ("requests", "dials", "most_late", "spoiled_share"):
                 told["ratio"][figure] = [statistics.median(ratios), min(ratios), max(ratios)]
         result["contestants"][name] = told
     return result
@@ -228,7 +242,7 @@ def read_arguments():
     parser.add_argument("--svg", metavar="FILE", help="write a picture of the ratios")
     parser.add_argument("--readme", metavar="FILE", help="put the table of the ratios into this file, between its marks")
     parser.add_argument("--from", metavar="FILE", dest="source", help="measure nothing: show what --json once wrote")
-    parser.add_argument("--more", metavar="FILE", help="go on with what --json wrote of the same programs: its rounds count too, and its rows stay")
+    parser.add_argument("--more", metavar="FILE", help="go on with all rows of what --json wrote of the same programs: its rounds count too")
     parser.add_argument("--ostler", metavar="PATH", default=os.environ.get("OSTLER"),
                         help="a release build (by default it is built)")
     parser.add_argument("--instructions", action="store_true",
@@ -245,6 +259,9 @@ def read_arguments():
     wrong = [name for name in a.only or [] if name not in known]
     if wrong:
         parser.error(f"no row is called {wrong[0]}; --list shows them")
+    if a.more and a.only:
+        parser.error("--more goes on with all rows, not with those of --only: to add rounds just where a result is not liked "
+                     "would be to choose the result")
     everybody = {name for row in ROWS for name in row.contestants}
     wrong = [name for name in (a.against or "").split(",") if name and name not in everybody]
     if wrong:
@@ -285,12 +302,12 @@ def earlier(path, results):
 
 def measure(a):
     machine.find_servers()
-    machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset"])
+    machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset", "chrt"])
     cores = machine.two_cores()
     tools = machine.build(["bench-origin", "bench-relay", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "rows": {}}
     before = earlier(a.more, results) if a.more else {}
-    # What is not played now stays as it was.
+    # What has not been played yet stays as it was.
     results["rows"] |= before
     rows = [row for row in ROWS if not a.only or row.name in a.only]
     for row in rows:
@@ -342,22 +359,28 @@ def main():
         return instructions.times() if a.times else instructions.check(a.accept)
     if a.kernel:
         return kernel.main(a.ostler)
-    if a.curves:
-        if a.source:
-            with open(a.source) as f:
-                drawn = json.load(f)
-        else:
-            drawn = curves.measure(a)
-        print(curves.text(drawn))
-        if a.svg:
-            with open(a.svg, "w") as f:
-                f.write(curves.svg(drawn))
-        return 1 if curves.faults(drawn) else 0
-    if a.source:
-        with open(a.source) as f:
-            results = json.load(f)
-    else:
-        results = measure(a)
+    return play_curves(a) if a.curves else play_rows(a)
+
+
+def measured(a, measure):
+    """What `measure` measures now, or what --from has of an earlier run."""
+    if not a.source:
+        return measure(a)
+    with open(a.source) as f:
+        return json.load(f)
+
+
+def play_curves(a):
+    drawn = measured(a, curves.measure)
+    print(curves.text(drawn))
+    if a.svg:
+        with open(a.svg, "w") as f:
+            f.write(curves.svg(drawn))
+    return 1 if curves.faults(drawn) else 2 if curves.misses(drawn) else 0
+
+
+def play_rows(a):
+    results = measured(a, measure)
     print(report.text(results, ROWS))
     if a.svg:
         with open(a.svg, "w") as f:

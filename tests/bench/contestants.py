@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-
-import meters
+from functools import partial
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HTTPD_MODULES = "/usr/lib/apache2/modules"
@@ -47,7 +46,9 @@ def workers(mpm, row):
         count = row.clients + 8
         return (f"ServerLimit {count}\nMaxRequestWorkers {count}\nStartServers {count}\n"
                 f"MinSpareServers 1\nMaxSpareServers {count}")
-    if row.kind == "start":
+    if row.threads:
+        threads = row.threads
+    elif row.kind == "start":
         threads = 25
     else:
         # Each child has workers for all clients, since they need not come evenly, and some to spare: httpd's event closes
@@ -134,6 +135,8 @@ class Server:
         self.length = None
         # Seconds that an answer, or the next piece of it, may take.
         self.patience = 30
+        # Seconds that it may take to end when it is asked to.
+        self.farewell = 15
         self.access_log = os.path.join(directory, "access.log")
         self.output = open(os.path.join(directory, "output"), "w+")
         self.process = subprocess.Popen(
@@ -143,7 +146,7 @@ class Server:
             line = self.process.stdout.readline().decode()
             if ":" not in line:
                 said = self.said()
-                self.stop()
+                stop_all([self])
                 raise Failed(f"{name} does not start: {said}")
             self.port = int(line.rpartition(":")[2])
 
@@ -223,26 +226,56 @@ class Server:
             raise Failed(f"{self.name} answers {fields[:300]!r} and {len(body)} bytes, {body[:40]!r}...")
 
     def stop(self):
-        """Ends the tree: asked first, then by force, each process by its own number."""
-        if self.process.poll() is None:
-            tree = meters.tree(self.pid)
+        """Ends the program: asks it, and then ends by force whoever is left of its session, as workers of a dead master are."""
+        try:
+            if self.process.poll() is None:
+                self.ask_to_end()
+                self.process.wait(self.farewell)
+        except subprocess.TimeoutExpired:
+            pass  # Force is next.
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait()
+            self.output.close()
             if self.process.stdin:
-                self.process.stdin.close()
-            else:
-                self.process.send_signal(signal.SIGINT if family(self.name) != "httpd" else signal.SIGTERM)
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                for pid in tree:
-                    try:
-                        os.kill(pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass
-                self.process.wait()
+                self.process.stdout.close()
+                self.hang_up()
+
+    def ask_to_end(self):
         if self.process.stdin:
+            self.hang_up()
+        else:
+            self.process.send_signal(signal.SIGINT if family(self.name) != "httpd" else signal.SIGTERM)
+
+    def hang_up(self):
+        # A question that a dead one did not take is no fault of the ending.
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-            self.process.stdout.close()
-        self.output.close()
+
+
+def let_go(holder):
+    holder.kill()
+    holder.wait()
+
+
+def stop_all(servers, holders=()):
+    """Ends every one of them, the holders of idle connections first, even if one can't be ended or the user grows
+    impatient; the first fault is raised when all have been tried.
+    """
+    faults = []
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for end in [partial(let_go, holder) for holder in holders] + [server.stop for server in servers]:
+            try:
+                end()
+            except Exception as fault:
+                faults.append(fault)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if faults:
+        raise faults[0]
 
 
 def start(name, row, directory, origin, tools, cores, extra="", own=False):
@@ -264,6 +297,6 @@ def start(name, row, directory, origin, tools, cores, extra="", own=False):
     try:
         server.wait_until_serving(row)
     except BaseException:
-        server.stop()
+        stop_all([server])
         raise
     return server

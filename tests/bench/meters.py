@@ -1,4 +1,5 @@
 """What a process tree has cost so far, as the kernel tells it, and what wrk and the open-loop client tell."""
+import functools
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 DIALS = 0.05
 # Seconds that wrk may run longer than it is wanted: it is interrupted before.
 MORE = 60
+# This share of a round's requests may have met an open-loop client that was late itself.
+MOST_SPOILED = 0.01
 
 
 def fields(pid):
@@ -66,14 +69,16 @@ def switches(root):
 
 
 def pss(root):
-    """KiB of memory, what is shared divided by those who share it."""
+    """KiB of memory, what is shared divided by those who share it; of who has gone meanwhile, none."""
     total = 0
     for pid in tree(root):
         try:
             with open(f"/proc/{pid}/smaps_rollup") as f:
                 total += sum(int(line.split()[1]) for line in f if line.startswith("Pss:"))
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
+        except PermissionError as fault:
+            raise PermissionError(f"the memory of process {pid} can't be seen: the right CAP_SYS_PTRACE is missing") from fault
     return total
 
 
@@ -117,7 +122,12 @@ def loaded(row, server, origin, process, lead, seconds):
     count = seen["answered"]
     return {"cpu": seen["cpu"] / count * 1e6, "rps": count / seen["seconds"], "p50": heard["p50"], "p99": heard["p99"],
             "switches": seen["switches"] / count, "requests": count, "pss_kib": pss(server.pid),
-            "dials": seen["taken"] / count} | {name: heard[name] for name in ("most_late", "spoiled") if name in heard}
+            "dials": seen["taken"] / count} | {name: heard[name] for name in ("most_late", "spoiled_share") if name in heard}
+
+
+def is_void(figures):
+    """Whether a round tells more of its open-loop client than of the contestant."""
+    return figures.get("spoiled_share", 0) > MOST_SPOILED
 
 
 def told(process, patience):
@@ -156,9 +166,19 @@ def faults(row, heard, length):
     return None
 
 
+@functools.cache
+def before_all_others():
+    """Words that start a program which no other on its core can keep from running, where that is permitted."""
+    words = ["chrt", "--fifo", "1"]
+    return words if subprocess.run(words + ["true"], capture_output=True).returncode == 0 else []
+
+
 def open_loop(program, row, port, rate, lead, seconds, cores):
-    """Starts the open-loop client; what it sends in the first `lead` seconds does not count."""
+    """Starts the open-loop client; what it sends in the first `lead` seconds does not count.
+
+    The origin, which has the same core, would make it late.
+    """
     words = [program, f"127.0.0.1:{port}", row.target, str(row.size), str(row.clients), str(rate), str(round(lead * 1000)),
              str(seconds)]
-    return subprocess.Popen(["taskset", "-c", cores] + words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    return subprocess.Popen(["taskset", "-c", cores] + before_all_others() + words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)

@@ -4,9 +4,11 @@
 //! (exponential gaps, always the same ones), over CONNECTIONS kept-alive connections, and prints one line of
 //! JSON. A latency counts from the moment at which the request was due, so a request that had to wait for a free
 //! connection is late by that too: what a slow server does to those behind shows, which a closed loop (wrk) hides by
-//! sending less. What was due in the first LEAD milliseconds is not counted: then all connections are new. Nor is what
-//! was due or under way while this program itself did not run although something was due (its core is not its own): that
-//! is `spoiled`, and `most_late` is for how long at most. Every answer must be a 200 with BYTES times `x` and no more.
+//! sending less. What was due in the first LEAD milliseconds is not counted: then all connections are new. Every answer
+//! must be a 200 with BYTES times `x` and no more.
+//!
+//! Whether this program itself was late is told, for the caller to judge, and nothing is left out for it: `most_late` is
+//! by how much at most, in microseconds, and `spoiled_share` how many of the requests fell due or were under way meanwhile.
 
 // A program that measures has no clock handed in.
 #![allow(clippy::disallowed_methods)]
@@ -28,6 +30,36 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// This late for a request, the program has not run when it should have.
 const LATE: Duration = Duration::from_millis(1);
 
+/// What is asked for on the command line.
+struct Order {
+    address: SocketAddr,
+    request: String,
+    /// Bytes of a right answer's body.
+    want: usize,
+    connections: usize,
+    /// Requests a second.
+    rate: usize,
+    lead: Duration,
+    /// From the start to the moment after which nothing is due.
+    span: Duration,
+}
+
+impl Order {
+    fn parse(words: &[String]) -> Option<Self> {
+        let [address, target, bytes, connections, rate, lead, seconds] = words else { return None };
+        let lead = Duration::from_millis(lead.parse().ok()?);
+        Some(Self {
+            address: address.parse().ok()?,
+            request: format!("GET {target} HTTP/1.1\r\nHost: bench.test\r\n\r\n"),
+            want: bytes.parse().ok()?,
+            connections: connections.parse::<usize>().ok()?.max(1),
+            rate: rate.parse::<usize>().ok()?.max(1),
+            lead,
+            span: lead + Duration::from_secs(seconds.parse().ok()?),
+        })
+    }
+}
+
 struct Conn {
     stream: TcpStream,
     /// When the request that is under way was due.
@@ -35,6 +67,13 @@ struct Conn {
     head: Vec<u8>,
     /// Bytes of the body still to come, once the head is there.
     body: Option<usize>,
+}
+
+/// Whether a head, without its last line end, is a 200's with a body of so many bytes.
+fn is_expected(head: &[u8], want: usize) -> bool {
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let length = format!("content-length: {want}");
+    text.starts_with("http/1.1 200 ") && text.split("\r\n").any(|line| line == length)
 }
 
 /// Takes bytes of an answer; whether it is complete.
@@ -52,15 +91,8 @@ fn take(conn: &mut Conn, mut bytes: &[u8], want: usize) -> io::Result<bool> {
             let have = conn.head.len();
             conn.head.extend_from_slice(bytes);
             let Some(end) = memchr::memmem::find(&conn.head, b"\r\n\r\n") else { return Ok(false) };
-            let text = String::from_utf8_lossy(&conn.head[..end]).to_ascii_lowercase();
-            if !text.starts_with("http/1.1 200 ") || !text.contains(&format!("\r\ncontent-length: {want}\r"))
-            {
-                // The length may be the last field.
-                if !text.starts_with("http/1.1 200 ")
-                    || !text.ends_with(&format!("\r\ncontent-length: {want}"))
-                {
-                    return Err(wrong("not the answer that was expected", &conn.head));
-                }
+            if !is_expected(&conn.head[..end], want) {
+                return Err(wrong("not the answer that was expected", &conn.head));
             }
             bytes = &bytes[end + 4 - have..];
             conn.head.clear();
@@ -120,121 +152,195 @@ impl Gaps {
     }
 }
 
-fn main() -> io::Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let usage =
-        || io::Error::other("usage: bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS");
-    let [address, target, bytes, connections, rate, lead, seconds] = &words[..] else { return Err(usage()) };
-    let address: SocketAddr = address.parse().map_err(|_| usage())?;
-    let number = |word: &String| word.parse::<usize>().map_err(|_| usage());
-    let (want, connections) = (number(bytes)?, number(connections)?.max(1));
-    let rate = number(rate)?.max(1);
-    let lead = Duration::from_millis(number(lead)? as u64);
-    let span = lead + Duration::from_secs(number(seconds)? as u64);
-    let request = format!("GET {target} HTTP/1.1\r\nHost: bench.test\r\n\r\n");
+/// What is told at the end; times are since the start.
+struct Tally {
+    lead: Duration,
+    /// Microseconds of each answer.
+    latencies: Vec<u32>,
+    most_late: Duration,
+    /// When this program last came back from where it was not running.
+    back: Duration,
+    /// Requests that were due or under way then.
+    spoiled: usize,
+}
 
-    let mut poll = Poll::new()?;
-    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-    poll.registry().register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)?;
-    let mut conns = Vec::with_capacity(connections);
-    for place in 0..connections {
-        let stream = std::net::TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
-        conns.push(Conn { stream, due: None, head: Vec::new(), body: None });
-    }
-    let mut free: Vec<usize> = (0..connections).collect();
-    let mut waiting: VecDeque<Duration> = VecDeque::new();
-    let mut gaps = Gaps { dice: Dice(0x9e37_79b9_7f4a_7c15), mean: 1.0 / rate as f64 };
-    let mut choice = Dice(0x2545_f491_4f6c_dd1d);
-    let mut latencies: Vec<u32> = Vec::with_capacity(rate * (span.as_secs() as usize + 1) * 11 / 10);
-    let mut events = Events::with_capacity(1024);
-    let mut input = vec![0; 64 * 1024];
-    let start = Instant::now();
-    let mut next = gaps.next();
-    let mut most_waiting = 0;
-    let mut most_late = Duration::ZERO;
-    // When it last came back from where it was not running; what was due before, and is not over, is spoiled.
-    let mut back = Duration::ZERO;
-    let mut spoiled = 0;
-    loop {
-        let now = start.elapsed();
-        while next <= now && next < span {
-            waiting.push_back(next);
-            if next >= lead {
-                most_late = most_late.max(now - next);
-            }
-            if now - next > LATE {
-                back = now;
-            }
-            next += gaps.next();
+impl Tally {
+    /// A request is looked at for the first time.
+    fn fell_due(&mut self, due: Duration, now: Duration) {
+        if due >= self.lead {
+            self.most_late = self.most_late.max(now - due);
         }
-        most_waiting = most_waiting.max(waiting.len());
-        while let Some(due) = waiting.front().copied()
-            && !free.is_empty()
+        if now - due > LATE {
+            self.back = now;
+        }
+    }
+
+    /// A request is answered.
+    fn answered(&mut self, due: Duration, now: Duration) {
+        if due < self.lead {
+            return;
+        }
+        self.latencies.push(u32::try_from((now - due).as_micros()).unwrap_or(u32::MAX));
+        if due < self.back {
+            self.spoiled += 1;
+        }
+    }
+
+    /// The line of JSON.
+    fn told(mut self) -> String {
+        self.latencies.sort_unstable();
+        let count = self.latencies.len();
+        let at = |share: f64| self.latencies.get((count as f64 * share) as usize).copied().unwrap_or(0);
+        format!(
+            "{{\"p50\": {}, \"p99\": {}, \"most_late\": {}, \"spoiled_share\": {:.6}}}",
+            at(0.5),
+            at(0.99),
+            self.most_late.as_micros(),
+            self.spoiled as f64 / count.max(1) as f64
+        )
+    }
+}
+
+struct Client {
+    order: Order,
+    poll: Poll,
+    timer: TimerFd,
+    conns: Vec<Conn>,
+    /// The connections on which nothing is under way.
+    free: Vec<usize>,
+    /// When the requests were due that have no connection yet.
+    waiting: VecDeque<Duration>,
+    gaps: Gaps,
+    choice: Dice,
+    start: Instant,
+    /// When the next request is due.
+    next: Duration,
+    tally: Tally,
+}
+
+impl Client {
+    fn connect(order: Order) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        poll.registry().register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)?;
+        let mut conns = Vec::with_capacity(order.connections);
+        for place in 0..order.connections {
+            let stream = std::net::TcpStream::connect(order.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
+            conns.push(Conn { stream, due: None, head: Vec::new(), body: None });
+        }
+        let mut gaps = Gaps { dice: Dice(0x9e37_79b9_7f4a_7c15), mean: 1.0 / order.rate as f64 };
+        let tally = Tally {
+            lead: order.lead,
+            latencies: Vec::with_capacity(order.rate * (order.span.as_secs() as usize + 1) * 11 / 10),
+            most_late: Duration::ZERO,
+            back: Duration::ZERO,
+            spoiled: 0,
+        };
+        Ok(Self {
+            free: (0..conns.len()).collect(),
+            waiting: VecDeque::new(),
+            next: gaps.next(),
+            choice: Dice(0x2545_f491_4f6c_dd1d),
+            start: Instant::now(),
+            order,
+            poll,
+            timer,
+            conns,
+            gaps,
+            tally,
+        })
+    }
+
+    /// Sends all that is due, and takes the answers, until the last one.
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut input = vec![0; 64 * 1024];
+        loop {
+            let now = self.start.elapsed();
+            self.note_due(now);
+            self.send()?;
+            let out = self.waiting.len() + self.conns.len() - self.free.len();
+            if self.next >= self.order.span && out == 0 {
+                return Ok(());
+            }
+            if now > self.order.span + PATIENCE {
+                return Err(io::Error::other(format!(
+                    "{out} requests are still unanswered {PATIENCE:?} after the end"
+                )));
+            }
+            self.wait(&mut events)?;
+            // The timer is set anew before the next wait, which also clears it.
+            for event in events.iter().filter(|event| event.token() != TIMER) {
+                self.receive(event.token().0, &mut input)?;
+            }
+        }
+    }
+
+    fn note_due(&mut self, now: Duration) {
+        while self.next <= now && self.next < self.order.span {
+            self.waiting.push_back(self.next);
+            self.tally.fell_due(self.next, now);
+            self.next += self.gaps.next();
+        }
+    }
+
+    /// Sends what is due, as long as connections are free.
+    fn send(&mut self) -> io::Result<()> {
+        while !self.free.is_empty()
+            && let Some(due) = self.waiting.pop_front()
         {
-            waiting.pop_front();
             // Any of them: all take part, and in no order that would have one child of a server busy after the other.
-            let place = free.swap_remove(choice.draw() as usize % free.len());
+            let place = self.free.swap_remove(self.choice.draw() as usize % self.free.len());
+            let conn = &mut self.conns[place];
             // A request is smaller than an empty send buffer.
-            let count = conns[place].stream.write(request.as_bytes())?;
-            if count < request.len() {
+            if conn.stream.write(self.order.request.as_bytes())? < self.order.request.len() {
                 return Err(io::Error::other("a send buffer is smaller than a request"));
             }
-            conns[place].due = Some(due);
+            conn.due = Some(due);
         }
-        if next >= span && waiting.is_empty() && free.len() == connections {
-            break;
+        Ok(())
+    }
+
+    /// Waits for answers, and no longer than until the next request is due.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        if self.next < self.order.span {
+            let gap = self.next.saturating_sub(self.start.elapsed()).max(Duration::from_nanos(1));
+            self.timer.set(Expiration::OneShot(TimeSpec::from_duration(gap)), TimerSetTimeFlags::empty())?;
         }
-        if now > span + PATIENCE {
-            let out = waiting.len() + connections - free.len();
-            return Err(io::Error::other(format!(
-                "{out} requests are still unanswered {PATIENCE:?} after the end"
-            )));
-        }
-        if next < span {
-            let gap = next.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
-            timer.set(Expiration::OneShot(TimeSpec::from_duration(gap)), TimerSetTimeFlags::empty())?;
-        }
-        if let Err(error) = poll.poll(&mut events, Some(Duration::from_millis(100)))
-            && error.kind() != ErrorKind::Interrupted
-        {
-            return Err(error);
-        }
-        for event in &events {
-            let Token(place) = event.token();
-            if event.token() == TIMER {
-                // Set anew before the next wait, which also clears it.
-                continue;
-            }
-            if receive(&mut conns[place], &mut input, want)?
-                && let Some(due) = conns[place].due.take()
-            {
-                let late = start.elapsed().saturating_sub(due).as_micros();
-                if due < lead {
-                    // The connections are new.
-                } else if due < back {
-                    spoiled += 1;
-                } else {
-                    latencies.push(u32::try_from(late).unwrap_or(u32::MAX));
-                }
-                free.push(place);
-            }
+        match self.poll.poll(events, Some(Duration::from_millis(100))) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
         }
     }
-    latencies.sort_unstable();
-    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(0);
-    println!(
-        "{{\"requests\": {}, \"seconds\": {:.3}, \"p50\": {}, \"p99\": {}, \"p999\": {}, \"most_waiting\": {most_waiting}, \
-         \"most_late\": {}, \"spoiled\": {spoiled}}}",
-        latencies.len() + spoiled,
-        start.elapsed().saturating_sub(lead).as_secs_f64(),
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        most_late.as_micros()
-    );
+
+    /// Takes what has come on a connection, which is free again when its answer is complete.
+    fn receive(&mut self, place: usize, input: &mut [u8]) -> io::Result<()> {
+        let conn = &mut self.conns[place];
+        if receive(conn, input, self.order.want)?
+            && let Some(due) = conn.due.take()
+        {
+            let now = self.start.elapsed();
+            // First, so that an answer that this program took up late counts among the spoiled.
+            self.note_due(now);
+            self.tally.answered(due, now);
+            self.free.push(place);
+        }
+        Ok(())
+    }
+}
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let order = Order::parse(&words).ok_or_else(|| {
+        io::Error::other("usage: bench-open-loop ADDRESS TARGET BYTES CONNECTIONS RATE LEAD SECONDS")
+    })?;
+    let mut client = Client::connect(order)?;
+    client.run()?;
+    println!("{}", client.tally.told());
     Ok(())
 }

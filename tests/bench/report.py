@@ -1,15 +1,25 @@
 """Results as text and as a picture. Decides nothing and measures nothing."""
 import configparser
+import math
 import os
 import statistics
 import textwrap
 from html import escape
+
+import meters
 
 # What is known of budgets above their goals, by the names that the report gives them.
 NOTES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.ini")
 # What a note tells, in the order in which it is told.
 NOTE_PARTS = ("profile", "tried", "next")
 WIDTH = 118
+
+# What stands above the rows.
+LEGEND = ("p50 and p99 are wrk's, of its whole life, with the clients' coming in (of the row open: its client's, from when "
+          "requests were due); core: how much of a core was used; a budget's interval has the true median in it with 90 % confidence at "
+          "least (with fewer than five rounds: their range)")
+# How sure an interval is to have the true median, and of how many answers a round must be to have a p99.
+SURE, ENOUGH = 0.90, 1000
 
 # Figures with a column of their own: name, title, form.
 COLUMNS = (("cpu", "CPU us/req", "{:.2f}"), ("rps", "requests/s", "{:.0f}"), ("p50", "p50 us", "{:.0f}"),
@@ -25,17 +35,33 @@ def listing(rows):
     return "\n".join(f"{row.name:{wide}}  {row.what}: {', '.join(row.contestants)}" for row in rows)
 
 
-def shown_ratio(told, figure):
-    ratio = told["ratio"].get(figure)
-    return f"{ratio[0]:.3f}" if ratio else "-"
+def interval(values):
+    """From where to where the true median lies, SURE at least, by the order of the rounds' values; with fewer than five,
+    which can't be so sure, their least and most.
+    """
+    count, values = len(values), sorted(values)
+    # The median is below the k-th smallest, or above the k-th largest, as a fair coin shows a side less than k times.
+    below = lambda k: sum(math.comb(count, heads) for heads in range(k)) / 2 ** count
+    k = max((k for k in range(1, count // 2 + 1) if 1 - 2 * below(k) >= SURE), default=1)
+    return values[k - 1], values[-k]
 
 
-def verdict(value, budget):
+def spanned(values):
+    """The interval of the median in a table."""
+    low, high = interval(values)
+    return f"{low:.2f} to {high:.2f}"
+
+
+def verdict(value, low, high, budget):
+    """What a value is by its budget, and whether that is sure of all that the true one may be."""
     if value <= budget.goal:
-        return f"{value:.3g}, at its goal ({budget.goal:g})"
-    if value <= budget.gate:
-        return f"{value:.3g}, within its gate ({budget.gate:g}; goal {budget.goal:g})"
-    return f"{value:.3g}, ABOVE its gate ({budget.gate:g}; goal {budget.goal:g})"
+        said, sure, lines = "at its goal", high <= budget.goal, f"{budget.goal:g}"
+    else:
+        within = value <= budget.gate
+        said, sure = ("within its gate", high <= budget.gate) if within else ("above its gate", low > budget.gate)
+        lines = f"{budget.gate:g}; goal {budget.goal:g}"
+    span = f" ({low:.3g} to {high:.3g})" if low < high else ""
+    return f"{value:.3g}{span}, {said}{'' if sure else ', not surely'} ({lines})"
 
 
 def budget_name(budget):
@@ -68,7 +94,7 @@ def rounds_ratios(result, who, whom, figure):
 
 
 def standing(budget, result):
-    """A budget's value, and the least and the most of the rounds; nothing where it was not measured."""
+    """A budget's value, and from where to where the true one lies; nothing where it was not measured."""
     if hasattr(budget, "whom"):
         values = rounds_ratios(result, budget.who, budget.whom, budget.figure)
     else:
@@ -76,7 +102,7 @@ def standing(budget, result):
         values = [one[budget.figure] for one in us.get("rounds") or [] if budget.figure in one]
         if not values and budget.figure in us.get("once", {}):
             values = [us["once"][budget.figure]]
-    return (statistics.median(values), min(values), max(values)) if values else None
+    return (statistics.median(values), *interval(values)) if values else None
 
 
 def judged(row, result, notes):
@@ -85,10 +111,8 @@ def judged(row, result, notes):
     for budget in row.budgets:
         found = standing(budget, result)
         if found:
-            value, least, most = found
-            span = f"; rounds {least:.3g} to {most:.3g}" if least < most else ""
-            lines.append(f"budget: {budget_name(budget)}: {verdict(value, budget)}{span}")
-            if value > budget.goal:
+            lines.append(f"budget: {budget_name(budget)}: {verdict(*found, budget)}")
+            if found[0] > budget.goal:
                 lines += noted(row, budget, notes)
     return lines
 
@@ -119,22 +143,53 @@ def title(row, result):
     return f"{name}; ratios to {reference}"
 
 
+def spoiled(result):
+    """Of an open loop: how often its client was late itself, and whether rounds count that it has spoiled."""
+    rounds = list(zip(*(told["rounds"] for told in result["contestants"].values() if "fault" not in told)))
+    looks = [one for of_all in rounds for one in of_all if "spoiled_share" in one]
+    if not looks:
+        return []
+    share, late = (max(one[figure] for one in looks) for figure in ("spoiled_share", "most_late"))
+    lines = [f"the client was late itself for {share:.2%} of a round's requests at most, by {late / 1000:.1f} ms at most"]
+    void = sum(any(map(meters.is_void, of_all)) for of_all in rounds)
+    if void:
+        lines.append(f"VOID, and counted all the same, since playing again did not help: {void} of {len(rounds)} rounds (more than "
+                     f"{meters.MOST_SPOILED:.0%})")
+    return lines
+
+
+def core(told):
+    """How much of a core a contestant used."""
+    return statistics.median(one["cpu"] * one["rps"] / 1e6 for one in told["rounds"])
+
+
+def has_p99(told):
+    """Whether each of its rounds has answers enough."""
+    return all(one["requests"] >= ENOUGH for one in told["rounds"])
+
+
+def cells(name, told, reference):
+    """A contestant's line of a table."""
+    spread, line = told["ratio"].get("cpu"), [name]
+    for figure, _, form in COLUMNS:
+        value, ratio = told["median"].get(figure), told["ratio"].get(figure)
+        if figure == "p99" and not has_p99(told):
+            value = ratio = None
+        if figure == "p99" and ratio and not has_p99(reference):
+            ratio = None
+        line += ["-" if value is None else form.format(value), f"{ratio[0]:.3f}" if ratio else "-"]
+        if figure == "cpu":
+            line += [f"{spread[1]:.3f}-{spread[2]:.3f}" if spread else "-", f"{core(told):.2f}"]
+    return line
+
+
 def table(row, result):
     rounds = max((len(told.get("rounds", [])) for told in result["contestants"].values()), default=0)
-    head = [f"{rounds} rounds", "CPU us/req", "ratio", "(range)", "requests/s", "ratio", "p50 us", "ratio", "p99 us",
+    head = [f"{rounds} rounds", "CPU us/req", "ratio", "(range)", "core", "requests/s", "ratio", "p50 us", "ratio", "p99 us",
             "ratio", "switches/req", "ratio", "PSS KiB", "ratio"]
-    lines = [head]
-    for name, told in result["contestants"].items():
-        if "fault" in told or not told["median"]:
-            continue
-        spread = told["ratio"].get("cpu")
-        cells = [name]
-        for figure, _, form in COLUMNS:
-            value = told["median"].get(figure)
-            cells += ["-" if value is None else form.format(value), shown_ratio(told, figure)]
-            if figure == "cpu":
-                cells.append(f"{spread[1]:.3f}-{spread[2]:.3f}" if spread else "-")
-        lines.append(cells)
+    reference = result["contestants"].get(result["reference"])
+    lines = [head] + [cells(name, told, reference) for name, told in result["contestants"].items()
+                      if "fault" not in told and told["median"]]
     if len(lines) == 1:
         return []
     wide = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -147,7 +202,7 @@ def text(results, rows, notes=None):
     lines = ["", f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; {facts['rustc']}",
              "; ".join(facts[name] for name in ("ostler", "nginx", "haproxy", "httpd", "wrk")),
              f"{results['rounds']} rounds of {results['seconds']} s at least; load average {facts['load_before']} before, "
-             f"{facts.get('load_after', '-')} after"]
+             f"{facts.get('load_after', '-')} after"] + textwrap.wrap(LEGEND, WIDTH)
     for row in rows:
         result = results["rows"].get(row.name)
         if not result:
@@ -162,7 +217,7 @@ def text(results, rows, notes=None):
                 said.append(f"{told['once']['pss_kib']:.0f} KiB of memory (PSS) at start")
             if said:
                 lines.append(f"{name}: {', '.join(said)}")
-        lines += paired(row, result) + judged(row, result, notes)
+        lines += spoiled(result) + paired(row, result) + judged(row, result, notes)
     return "\n".join(lines)
 
 
@@ -179,20 +234,25 @@ def markdown(results, rows):
         ratios = [told(row, name)["ratio"]["cpu"][0] for name in names if "cpu" in told(row, name).get("ratio", {})]
         return f"{min(ratios):.2f}" if ratios else "-"
 
-    lines = ["| work | ostler | HAProxy | httpd | nginx with large buffers |", "|---|---|---|---|---|"]
+    def ours(row):
+        """Our ratio, and from where to where the true one lies."""
+        values = rounds_ratios(results["rows"][row], "ostler", "nginx", "cpu")
+        return f"{statistics.median(values):.2f} ({spanned(values)})" if values else "-"
+
+    lines = ["| work | ostler | HAProxy | httpd | nginx, other buffers |", "|---|---|---|---|---|"]
     for row in rows:
-        if row.name in results["rows"] and row.reference == "nginx" and row.kind != "open" and not row.pairs:
-            lines.append(f"| {row.what} | {best(row.name, 'ostler')} | {best(row.name, 'haproxy', 'haproxy-splice')} | "
+        if row.name in results["rows"] and row.reference == "nginx" and not row.pairs:
+            lines.append(f"| {row.what} | {ours(row.name)} | {best(row.name, 'haproxy', 'haproxy-splice')} | "
                          f"{best(row.name, 'httpd')} | {best(row.name, 'nginx-streams', 'nginx-large')} |")
     drivers = [f"`{name}` costs {best(name, f'ostler-{name}')}" for name in ("worker", "prefork") if best(name, f"ostler-{name}") != "-"]
     said = [f"Against httpd's own drivers {' and '.join(drivers)}."] if drivers else []
     blind = rounds_ratios(results["rows"].get("status", {"contestants": {}}), "ostler", "ostler-blind", "cpu")
     if blind:
-        said.append(f"`ExtendedStatus On` costs {statistics.median(blind):.2f} of off.")
-    late = told("open", "ostler").get("ratio", {}).get("p99")
+        said.append(f"`ExtendedStatus On` costs {statistics.median(blind):.2f} of off ({spanned(blind)}).")
+    late = rounds_ratios(results["rows"].get("open", {"contestants": {}}), "ostler", "nginx", "p99")
     if late:
-        said.append(f"At equal load, half of what the slowest can do, p99 is {late[0]:.2f} of nginx's (rounds {late[1]:.2f} to "
-                    f"{late[2]:.2f}).")
+        said.append(f"At equal load, half of what the slowest can do, p99 is {statistics.median(late):.2f} of nginx's "
+                    f"({spanned(late)}).")
     idle, start = told("idle-5000", "ostler").get("once", {}), told("start", "ostler").get("once", {})
     if idle:
         said.append(f"An idle kept-alive connection takes {idle['bytes_per_idle']:.0f} bytes.")
@@ -200,7 +260,7 @@ def markdown(results, rows):
         said.append(f"A start of two children of 25 threads takes {start['pss_kib'] / 1024:.1f} MiB and {start['start_ms']:.0f} ms to "
                     f"the first response, a reload {start['reload_ms']:.0f} ms (medians).")
     facts = results["machine"]
-    said.append(f"At least {results['rounds']} interleaved rounds of {results['seconds']} s on {facts['cores']} cores ({facts['cpu']}, "
+    said.append(f"In brackets: where the true median lies with {SURE * 100:.0f} % confidence at least. {results['rounds']} interleaved rounds of {results['seconds']} s or more on {facts['cores']} cores ({facts['cpu']}, "
                 f"Linux {facts['kernel']}), {facts['nginx'].removeprefix('nginx version: ')}.")
     return "\n".join(lines + [""] + textwrap.wrap(" ".join(said), 128, break_on_hyphens=False))
 

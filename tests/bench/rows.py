@@ -46,6 +46,7 @@ class Row:
     body: int = 0  # bytes that a request carries
     close: bool = False
     children: int = 1
+    threads: int = 0  # workers of a child; 0: enough for all clients
     log: bool = False
     idle: int = 0
     both_cores: bool = False

@@ -8,12 +8,15 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import bench
 import contestants
@@ -119,7 +122,7 @@ class Misbehaviour(unittest.TestCase):
     def test_answers_that_go_wrong_during_a_round_make_it_void(self):
         stage = self.stage(Row("test", "", ("right once",)), "right once")
         stage.load = lambda server, seconds, rate: figures(1.0)
-        quietly(stage.guarded, "right once", stage.round, 1, 0)
+        quietly(stage.play_rounds, 1, 1, 0)
         self.assertEqual((stage.living(), stage.rounds["right once"]), ([], []))
 
     def test_a_server_that_never_starts_or_never_serves_fails_its_row_only(self):
@@ -132,6 +135,76 @@ class Misbehaviour(unittest.TestCase):
         with self.assertRaises(Failed) as fault:
             server.wait_until_serving(Row("test", ""))
         self.assertIn("false does not serve", str(fault.exception))
+
+    def test_a_round_with_a_late_client_is_played_again_by_all_but_not_for_ever(self):
+        for shares, others, want in (
+            ([0.0, 0.01], [0.0, 0.0], [0.0, 0.01]),
+            # The second is void for one of the two only.
+            ([0.0, 0.02, 0.01], [0.0, 0.001, 0.002], [0.0, 0.01]),
+            ([0.02, 0.03, 0.04, 0.05], [0.0] * 4, [0.04, 0.05]),
+        ):
+            with self.subTest(shares):
+                looks = {"nginx": iter(shares), "ostler": iter(others)}
+                stage = bench.Stage(Row("test", "", tuple(looks)), looks, {}, "", [CORE, CORE])
+                stage.servers = dict(zip(looks, looks))
+                stage.round = lambda name, *_: figures(1.0) | {"spoiled_share": next(looks[name]), "most_late": 1500}
+                quietly(stage.play_rounds, 2, 1, 0)
+                self.assertEqual([[len(rounds) for rounds in stage.rounds.values()], list(looks["ostler"])], [[2, 2], []])
+                self.assertEqual([one["spoiled_share"] for one in stage.rounds["nginx"]], want)
+                said = report.spoiled(bench.summary(stage))
+                self.assertEqual(said[0], f"the client was late itself for {want[1]:.2%} of a round's requests at most, by "
+                                          "1.5 ms at most")
+                self.assertEqual([line[:4] + line[-35:] for line in said[1:]],
+                                 ["VOID" + "did not help: 2 of 2 rounds (more than 1%)"[-35:]] if want[1] > 0.01 else [])
+        self.assertEqual(report.spoiled({"contestants": {"nginx": told([figures(1.0)])}}), [])
+
+    def test_the_workers_of_a_dead_master_end_with_it(self):
+        home = os.path.join(self.directory.name, "master")
+        os.mkdir(home)
+        # It tells its worker's number in place of a port.
+        text = "import subprocess; print(f':{subprocess.Popen([\"sleep\", \"60\"]).pid}')"
+        server = Server("master", [sys.executable, "-c", text], CORE, home, speaks=True)
+        server.process.wait(30)
+        self.assertTrue(lives(server.port))
+        contestants.stop_all([server])
+        self.assertFalse(lives(server.port))
+
+    def test_who_does_not_end_when_asked_is_ended_with_its_workers(self):
+        home = os.path.join(self.directory.name, "deaf")
+        os.mkdir(home)
+        text = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(f':{child.pid}', flush=True); child.wait()"
+        server = Server("deaf", [sys.executable, "-c", text], CORE, home, speaks=True)
+        server.farewell = 0.1
+        contestants.stop_all([server])
+        self.assertEqual([server.process.returncode, lives(server.port)], [-signal.SIGKILL, False])
+
+    def test_all_are_ended_whatever_happens_meanwhile(self):
+        def impatient(number, _):
+            raise Failed(f"signal {number}")
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
+            self.addCleanup(signal.signal, number, signal.signal(number, impatient))
+        ended = []
+
+        def server(name, fault=None):
+            def stop():
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+                if fault:
+                    raise fault
+                ended.append(name)
+            return SimpleNamespace(stop=stop)
+        first, second = OSError("first"), OSError("second")
+        holder = subprocess.Popen(["sleep", "60"])
+        with self.assertRaises(OSError) as fault:
+            contestants.stop_all([server("one"), server("", first), server("", second), server("two")], [holder])
+        self.assertEqual((fault.exception, ended, holder.returncode), (first, ["one", "two"], -signal.SIGKILL))
+        self.assertEqual([signal.getsignal(number) for number in numbers], [impatient] * 3)
+        stage = bench.Stage(Row("test", ""), ("one", "two"), {}, "", [CORE, CORE])
+        stage.servers, stage.origin, stage.holders = {"one": server("", first), "two": server("two")}, server("origin"), {}
+        with self.assertRaises(OSError):
+            stage.close()
+        self.assertEqual(ended[2:], ["two", "origin"])
 
     @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
     def test_wrk_under_load_sees_wrong_lengths_and_statuses(self):
@@ -178,6 +251,22 @@ class Misbehaviour(unittest.TestCase):
         subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
         self.assertGreater(meters.cpu(os.getpid()) - before, 0.15)
 
+    def test_memory_that_may_not_be_seen_is_a_fault_and_not_nothing(self):
+        self.assertGreater(meters.pss(os.getpid()), 1000)
+        for gone in (FileNotFoundError, ProcessLookupError):
+            with mock.patch("meters.open", create=True, side_effect=gone):
+                self.assertEqual(meters.pss(os.getpid()), 0)
+        with mock.patch("meters.open", create=True, side_effect=PermissionError), self.assertRaises(PermissionError) as fault:
+            meters.pss(os.getpid())
+        self.assertIn("CAP_SYS_PTRACE is missing", str(fault.exception))
+
+    def test_the_open_loop_client_comes_before_all_others_where_that_is_permitted(self):
+        self.addCleanup(meters.before_all_others.cache_clear)
+        for code, want in ((0, ["chrt", "--fifo", "1"]), (1, [])):
+            meters.before_all_others.cache_clear()
+            with mock.patch("meters.subprocess.run", return_value=SimpleNamespace(returncode=code)):
+                self.assertEqual(meters.before_all_others(), want)
+
     def test_a_client_that_fails_or_tells_nothing_is_a_fault(self):
         for text in ("import sys; sys.exit('broken')", "print('no figures')"):
             client = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -186,12 +275,25 @@ class Misbehaviour(unittest.TestCase):
             self.assertEqual(stage.living(), [])
 
 
+def lives(pid, patience=5):
+    """Whether a process is still there after a signal has had its time to arrive; who waits to be reaped is not."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            if meters.fields(pid)[0] in "ZX":
+                return False
+        except FileNotFoundError:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def facts():
     return dict.fromkeys(("cpu", "cores", "kernel", "rustc", "ostler", "nginx", "haproxy", "httpd", "wrk", "load_before"), "-")
 
 
-def figures(cpu, p99=1.0):
-    return {"cpu": cpu, "rps": 1.0, "p50": 1.0, "p99": p99, "switches": 0.0, "requests": 1}
+def figures(cpu, p99=1.0, requests=1):
+    return {"cpu": cpu, "rps": 1.0, "p50": 1.0, "p99": p99, "switches": 0.0, "requests": requests}
 
 
 def played(row, **rounds):
@@ -254,7 +356,7 @@ class Sums(unittest.TestCase):
         self.assertNotIn("old", put)
         self.assertEqual(report.put_table(put, results, ROWS), put)
         ratio = results["rows"]["1k-64"]["contestants"]["ostler"]["ratio"]["cpu"][0]
-        self.assertIn(f"| 1 KiB, 64 kept-alive clients | {ratio:.2f} |", put)
+        self.assertIn(f"| 1 KiB, 64 kept-alive clients | {ratio:.2f} (", put)
         with self.assertRaises(SystemExit):
             report.put_table("no marks", results, ROWS)
 
@@ -278,19 +380,52 @@ class Sums(unittest.TestCase):
         budget = Budget("ostler", "nginx", gate=0.9, goal=0.8)
         row = Row("test", "", budgets=(budget,))
         for ours, want in (
-            ((0.8, 0.8, 5.0), ["budget: cpu of ostler / nginx: 0.8, at its goal (0.8); rounds 0.8 to 5"]),
-            ((0.85, 0.1, 0.9), ["budget: cpu of ostler / nginx: 0.85, within its gate (0.9; goal 0.8); rounds 0.1 to 0.9",
-                                "  profile: p; tried: t; next: n"]),
-            ((0.7, 0.8, 1.2, 1.4), ["budget: cpu of ostler / nginx: 1, ABOVE its gate (0.9; goal 0.8); rounds 0.7 to 1.4",
-                                    "  profile: p; tried: t; next: n"]),
+            ((0.8, 0.7, 0.8), "0.8 (0.7 to 0.8), at its goal (0.8)"),
+            ((0.8, 0.8, 5.0), "0.8 (0.8 to 5), at its goal, not surely (0.8)"),
+            ((0.85, 0.1, 0.9), "0.85 (0.1 to 0.9), within its gate (0.9; goal 0.8)"),
+            ((0.85, 0.1, 0.91), "0.85 (0.1 to 0.91), within its gate, not surely (0.9; goal 0.8)"),
+            ((0.7, 0.8, 1.2, 1.4), "1 (0.7 to 1.4), above its gate, not surely (0.9; goal 0.8)"),
+            ((0.91, 1.2, 1.4), "1.2 (0.91 to 1.4), above its gate (0.9; goal 0.8)"),
+            # One of eight at either end is left out.
+            ((0.1, *[0.5] * 3, *[0.7] * 3, 9.0), "0.6 (0.5 to 0.7), at its goal (0.8)"),
         ):
+            want = [f"budget: cpu of ostler / nginx: {want}"] + ["  profile: p; tried: t; next: n"] * ("at its goal" not in want)
             result = {"contestants": {"ostler": told([figures(cpu) for cpu in ours]),
                                       "nginx": told([figures(1.0) for _ in ours])}}
             notes = {"test: cpu of ostler / nginx": {"profile": "p", "tried": "t", "next": "n"}}
             self.assertEqual(report.judged(row, result, notes), want)
-            self.assertEqual(report.misses(row, result), ["cpu of ostler / nginx"] if "ABOVE" in want[0] else [])
+            self.assertEqual(report.misses(row, result), ["cpu of ostler / nginx"] if "above" in want[0] else [])
         # Without one of the two there is nothing to judge.
         self.assertEqual(report.judged(row, {"contestants": {"ostler": told([figures(1.0)])}}, {}), [])
+
+    def test_an_interval_leaves_out_at_either_end_what_its_confidence_permits(self):
+        for rounds, out in ((1, 0), (4, 0), (5, 0), (7, 0), (8, 1), (10, 1), (11, 2), (16, 4), (100, 41)):
+            values = [(7 * place) % 101 for place in range(1, rounds + 1)]
+            self.assertEqual(report.interval(values), (sorted(values)[out], sorted(values)[-1 - out]), rounds)
+
+    def test_a_table_tells_the_core_used_and_no_p99_of_few_answers(self):
+        row = Row("test", "", ("nginx", "ostler", "haproxy"))
+        most = lambda cpu, requests: [figures(cpu, 7.0, requests) | {"rps": 2e4} for requests in (5000, requests)]
+        stage = played(row, nginx=most(20.0, 1000), ostler=most(10.0, 999), haproxy=most(40.0, 1000))
+        head, *lines = [line.split("  ") for line in report.table(row, bench.summary(stage))]
+        head, *lines = [[cell.strip() for cell in line if cell.strip()] for line in (head, *lines)]
+        p99, core = head.index("p99 us"), head.index("core")
+        self.assertEqual([line[p99:p99 + 2] for line in lines], [["7", "1.000"], ["-", "-"], ["7", "1.000"]])
+        self.assertEqual([line[core] for line in lines], ["0.40", "0.20", "0.80"])
+        # What the reference has none of gives no ratios.
+        stage = played(row, nginx=most(20.0, 999), ostler=most(10.0, 1000))
+        self.assertEqual(report.table(row, bench.summary(stage))[2].split()[8:11], ["1.000", "7", "-"])
+
+    def test_rounds_are_not_added_to_chosen_rows(self):
+        said = io.StringIO()
+        with mock.patch("sys.argv", ["bench", "--more", "some.json", "--only", "1k-8"]), contextlib.redirect_stderr(said):
+            with self.assertRaises(SystemExit):
+                bench.read_arguments()
+        self.assertIn("--more goes on with all rows", said.getvalue())
+
+    def test_a_row_may_set_the_workers_of_a_child(self):
+        for row, want in ((Row("test", "", clients=64), 80), (Row("test", "", kind="start"), 25), (Row("test", "", threads=3), 3)):
+            self.assertIn(f"ThreadsPerChild {want}\nMaxRequestWorkers {want}\n", contestants.workers("event", row))
 
     def test_figures_with_a_budget_of_their_own_are_judged_in_their_unit(self):
         row = Row("test", "", budgets=(Absolute("ostler", "pss_kib", 6144, 4096),))
@@ -329,8 +464,9 @@ class Sums(unittest.TestCase):
         results = {"machine": facts() | {"load_after": "-"}, "rounds": 3, "seconds": 1,
                    "curves": {"children": {"what": "children", "reference": "nginx", "points": both},
                               "rules": {"what": "rules", "reference": "", "points": ours}},
-                   "spread": {"offered_rps": 1, "busy": [1.0], "uneven_busy": 0.0, "requests": [1], "uneven_requests": 0.0},
-                   "burst": {"connections": 1, "pss_kib": [1, 2, 1], "ratio": 1.0}}
+                   "spread": {"offered_rps": 1, "busy_share": 0.5, "uneven_busy": 0.0, "uneven_requests": 0.0, "runs": [
+                       {"busy": [1.0], "busy_share": 0.5, "uneven_busy": 0.0, "requests": [1], "uneven_requests": 0.0}]},
+                   "burst": {"connections": 1, "ratio": 1.0, "runs": [{"pss_kib": [1, 2, 1], "ratio": 1.0}]}}
         shown = [line.split() for line in curves.text(results).splitlines()]
         for line in ("1 ostler 20.00 1.000 - 0.0000 1 0.500", "nginx 40.00 1.000 - 0.0000 1", "8 ostler 30.00 2.000 - 0.0000 2 1.000"):
             self.assertIn(line.split(), shown)

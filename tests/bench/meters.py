@@ -122,7 +122,7 @@ def loaded(row, server, origin, process, lead, seconds):
     count = seen["answered"]
     return {"cpu": seen["cpu"] / count * 1e6, "rps": count / seen["seconds"], "p50": heard["p50"], "p99": heard["p99"],
             "switches": seen["switches"] / count, "requests": count, "pss_kib": pss(server.pid),
-            "dials": seen["taken"] / count} | {name: heard[name] for name in ("most_late", "spoiled_share") if name in heard}
+            "dials": seen["taken"] / count} | {name: heard[name] for name in ("p99_tenths", "most_late", "spoiled_share") if name in heard}
 
 
 def is_void(figures):

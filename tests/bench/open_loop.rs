@@ -7,6 +7,10 @@
 //! sending less. What was due in the first LEAD milliseconds is not counted: then all connections are new. Every answer
 //! must be a 200 with BYTES times `x` and no more.
 //!
+//! `p99` is of all answers. `p99_tenths` is the median of the p99s of the tenths of seconds in which the requests were due: a
+//! virtual machine that stands still for some milliseconds every other second makes the one whatever it is for
+//! everybody, and is in few of the others.
+//!
 //! Whether this program itself was late is told, for the caller to judge, and nothing is left out for it: `most_late` is
 //! by how much at most, in microseconds, and `spoiled_share` how many of the requests fell due or were under way meanwhile.
 
@@ -27,6 +31,8 @@ use std::time::{Duration, Instant};
 const TIMER: Token = Token(usize::MAX - 1);
 /// How long answers may take that are still out at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stretch is that has a p99 of its own.
+const TENTH: Duration = Duration::from_millis(100);
 /// This late for a request, the program has not run when it should have.
 const LATE: Duration = Duration::from_millis(1);
 
@@ -155,8 +161,8 @@ impl Gaps {
 /// What is told at the end; times are since the start.
 struct Tally {
     lead: Duration,
-    /// Microseconds of each answer.
-    latencies: Vec<u32>,
+    /// Of each answer the tenth of a second in which its request was due, and the microseconds that it took.
+    answers: Vec<(u32, u32)>,
     most_late: Duration,
     /// When this program last came back from where it was not running.
     back: Duration,
@@ -180,7 +186,8 @@ impl Tally {
         if due < self.lead {
             return;
         }
-        self.latencies.push(u32::try_from((now - due).as_micros()).unwrap_or(u32::MAX));
+        let tenth = (due.as_nanos() / TENTH.as_nanos()) as u32;
+        self.answers.push((tenth, u32::try_from((now - due).as_micros()).unwrap_or(u32::MAX)));
         if due < self.back {
             self.spoiled += 1;
         }
@@ -188,17 +195,28 @@ impl Tally {
 
     /// The line of JSON.
     fn told(mut self) -> String {
-        self.latencies.sort_unstable();
-        let count = self.latencies.len();
-        let at = |share: f64| self.latencies.get((count as f64 * share) as usize).copied().unwrap_or(0);
+        self.answers.sort_unstable();
+        let tenths = self.answers.chunk_by(|one, other| one.0 == other.0);
+        // Sorted by the time that they took, each.
+        let mut tails: Vec<u32> =
+            tenths.map(|answers| at(answers.len(), 0.99, |place| answers[place].1)).collect();
+        tails.sort_unstable();
+        let mut all: Vec<u32> = self.answers.iter().map(|(_, micros)| *micros).collect();
+        all.sort_unstable();
         format!(
-            "{{\"p50\": {}, \"p99\": {}, \"most_late\": {}, \"spoiled_share\": {:.6}}}",
-            at(0.5),
-            at(0.99),
+            "{{\"p50\": {}, \"p99\": {}, \"p99_tenths\": {}, \"most_late\": {}, \"spoiled_share\": {:.6}}}",
+            at(all.len(), 0.5, |place| all[place]),
+            at(all.len(), 0.99, |place| all[place]),
+            at(tails.len(), 0.5, |place| tails[place]),
             self.most_late.as_micros(),
-            self.spoiled as f64 / count.max(1) as f64
+            self.spoiled as f64 / all.len().max(1) as f64
         )
     }
+}
+
+/// What stands at that share of `count` in their order; 0 of none.
+fn at(count: usize, share: f64, which: impl Fn(usize) -> u32) -> u32 {
+    if count == 0 { 0 } else { which((count as f64 * share) as usize) }
 }
 
 struct Client {
@@ -236,7 +254,7 @@ impl Client {
         let mut gaps = Gaps { dice: Dice(0x9e37_79b9_7f4a_7c15), mean: 1.0 / order.rate as f64 };
         let tally = Tally {
             lead: order.lead,
-            latencies: Vec::with_capacity(order.rate * (order.span.as_secs() as usize + 1) * 11 / 10),
+            answers: Vec::with_capacity(order.rate * (order.span.as_secs() as usize + 1) * 11 / 10),
             most_late: Duration::ZERO,
             back: Duration::ZERO,
             spoiled: 0,

@@ -150,7 +150,9 @@ def spoiled(result):
     if not looks:
         return []
     share, late = (max(one[figure] for one in looks) for figure in ("spoiled_share", "most_late"))
-    lines = [f"the client was late itself for {share:.2%} of a round's requests at most, by {late / 1000:.1f} ms at most"]
+    lines = [f"{name}: {statistics.median(one['p99_tenths'] for one in told['rounds']):.0f} us are the p99 of a tenth of a second"
+             for name, told in result["contestants"].items() if "fault" not in told]
+    lines += [f"the client was late itself for {share:.2%} of a round's requests at most, by {late / 1000:.1f} ms at most"]
     void = sum(any(map(meters.is_void, of_all)) for of_all in rounds)
     if void:
         lines.append(f"VOID, and counted all the same, since playing again did not help: {void} of {len(rounds)} rounds (more than "
@@ -249,10 +251,10 @@ def markdown(results, rows):
     blind = rounds_ratios(results["rows"].get("status", {"contestants": {}}), "ostler", "ostler-blind", "cpu")
     if blind:
         said.append(f"`ExtendedStatus On` costs {statistics.median(blind):.2f} of off ({spanned(blind)}).")
-    late = rounds_ratios(results["rows"].get("open", {"contestants": {}}), "ostler", "nginx", "p99")
+    late = rounds_ratios(results["rows"].get("open", {"contestants": {}}), "ostler", "nginx", "p99_tenths")
     if late:
-        said.append(f"At equal load, half of what the slowest can do, p99 is {statistics.median(late):.2f} of nginx's "
-                    f"({spanned(late)}).")
+        said.append(f"At equal load, half of what the slowest can do, the p99 of a tenth of a second is "
+                    f"{statistics.median(late):.2f} of nginx's ({spanned(late)}).")
     idle, start = told("idle-5000", "ostler").get("once", {}), told("start", "ostler").get("once", {})
     if idle:
         said.append(f"An idle kept-alive connection takes {idle['bytes_per_idle']:.0f} bytes.")

@@ -147,14 +147,16 @@ class Misbehaviour(unittest.TestCase):
                 looks = {"nginx": iter(shares), "ostler": iter(others)}
                 stage = bench.Stage(Row("test", "", tuple(looks)), looks, {}, "", [CORE, CORE])
                 stage.servers = dict(zip(looks, looks))
-                stage.round = lambda name, *_: figures(1.0) | {"spoiled_share": next(looks[name]), "most_late": 1500}
+                stage.round = lambda name, *_: figures(1.0) | {
+                    "spoiled_share": next(looks[name]), "most_late": 1500, "p99_tenths": 300}
                 quietly(stage.play_rounds, 2, 1, 0)
                 self.assertEqual([[len(rounds) for rounds in stage.rounds.values()], list(looks["ostler"])], [[2, 2], []])
                 self.assertEqual([one["spoiled_share"] for one in stage.rounds["nginx"]], want)
                 said = report.spoiled(bench.summary(stage))
-                self.assertEqual(said[0], f"the client was late itself for {want[1]:.2%} of a round's requests at most, by "
+                self.assertEqual(said[:2], [f"{name}: 300 us are the p99 of a tenth of a second" for name in looks])
+                self.assertEqual(said[2], f"the client was late itself for {want[1]:.2%} of a round's requests at most, by "
                                           "1.5 ms at most")
-                self.assertEqual([line[:4] + line[-35:] for line in said[1:]],
+                self.assertEqual([line[:4] + line[-35:] for line in said[3:]],
                                  ["VOID" + "did not help: 2 of 2 rounds (more than 1%)"[-35:]] if want[1] > 0.01 else [])
         self.assertEqual(report.spoiled({"contestants": {"nginx": told([figures(1.0)])}}), [])
 

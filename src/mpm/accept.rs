@@ -17,6 +17,7 @@ use super::tokens::Source;
 use crate::clock::Tick;
 use crate::sys::{epoll, passing, poll, socket};
 use nix::errno::Errno;
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -60,7 +61,7 @@ struct Inner {
     /// `handed` is watched, too.
     handed_watched: bool,
     /// Clients since this child last let others come first.
-    in_a_row: u32,
+    in_a_row: Cell<u32>,
     pause: Duration,
     /// When descriptors or memory last ran out, until that has been over for a while.
     short: Option<Tick>,
@@ -122,7 +123,7 @@ impl Doors {
                 watched: false,
                 takes: true,
                 handed_watched: false,
-                in_a_row: 0,
+                in_a_row: Cell::new(0),
                 pause: PAUSE.0,
                 short: None,
             }),
@@ -321,10 +322,8 @@ impl Doors {
         match socket::accept(door.fd.as_fd()) {
             Ok((fd, peer)) => {
                 let local = door.local;
-                let steps_back = inner.watched && inner.in_a_row + 1 >= bunch;
-                let moved = if steps_back { inner.to_the_end(door.fd.as_fd(), place) } else { Ok(()) };
-                inner.in_a_row = if steps_back { 0 } else { inner.in_a_row + 1 };
-                if moved.is_err() {
+                let steps_back = inner.watched && has_its_bunch(&inner.in_a_row, bunch);
+                if steps_back && inner.to_the_end(door.fd.as_fd(), place).is_err() {
                     // No room for the watch now: as with any shortage, try again soon.
                     self.stop(&mut inner);
                     self.suspend(&mut inner, now);
@@ -354,10 +353,8 @@ impl Doors {
             // A message that stays there would be seen again at once.
             Err(fault) => return self.shortage(inner, fault, now),
         };
-        let steps_back = inner.handed_watched && inner.in_a_row + 1 >= bunch;
-        let moved = if steps_back { inner.to_the_end(handed.as_fd(), self.handed_place()) } else { Ok(()) };
-        inner.in_a_row = if steps_back { 0 } else { inner.in_a_row + 1 };
-        if moved.is_err() {
+        let steps_back = inner.handed_watched && has_its_bunch(&inner.in_a_row, bunch);
+        if steps_back && inner.to_the_end(handed.as_fd(), self.handed_place()).is_err() {
             self.stop(inner);
             self.suspend(inner, now);
         }
@@ -429,6 +426,31 @@ impl Inner {
     }
 }
 
+/// Another client has come. Whether it was the last of `bunch` in a row; the next begins another.
+fn has_its_bunch(in_a_row: &Cell<u32>, bunch: u32) -> bool {
+    let count = in_a_row.get().saturating_add(1);
+    let is_whole = count >= bunch;
+    in_a_row.set(if is_whole { 0 } else { count });
+    is_whole
+}
+
 fn token(place: usize) -> usize {
     Source::Listener(u32::try_from(place).expect("fewer than 2^32 listeners")).token().0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_come_first_after_each_bunch() {
+        for (bunch, want) in [(0, 12), (1, 12), (2, 6), (5, 2), (u32::MAX, 0)] {
+            let in_a_row = Cell::new(0);
+            let times = (0..12).filter(|_| has_its_bunch(&in_a_row, bunch)).count();
+            assert_eq!(times, want, "{bunch}");
+        }
+        // A child that was alone for long has company now.
+        let in_a_row = Cell::new(u32::MAX - 1);
+        assert!(has_its_bunch(&in_a_row, 4) && in_a_row.get() == 0);
+    }
 }

@@ -3,7 +3,7 @@
 //! `OSTLER_TEST_MEMORY` (for example 512M: thousands of threads or processes) makes the servers that are loaded to the
 //! full larger than they are by default.
 
-use crate::support::{Daemon, Home, Mpm, descriptors, ostler, processes, wait_until};
+use crate::support::{Daemon, Home, Mpm, descriptors, ostler, processes, run, wait_until};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{Signal, kill};
@@ -101,7 +101,12 @@ fn client(address: SocketAddr, request: &[u8]) -> std::net::TcpStream {
 }
 
 fn document(arguments: &[&str]) -> Value {
-    let run = ostler(&[&["size", "--json"], arguments].concat());
+    document_by(Command::new(env!("CARGO_BIN_EXE_ostler")), arguments)
+}
+
+fn document_by(mut program: Command, arguments: &[&str]) -> Value {
+    program.args(["size", "--json"]).args(arguments);
+    let run = run(program);
     assert_eq!(run.code, Some(0), "{run:?}");
     serde_json::from_str(&run.stdout).unwrap_or_else(|fault| panic!("{fault}: {}", run.stdout))
 }
@@ -121,7 +126,13 @@ const IDLE: &str = "1";
 
 /// Sizes, starts a server of the limits that are named, has all of its workers busy, and compares.
 fn load_to_the_full(mpm: Mpm, memory: &str) {
-    let told = document(&["--private", "--mpm", mpm.name(), "--memory", memory, "--idle", IDLE]);
+    let disk = Home::new();
+    // A program of its own: pages that daemons of other tests map as well would count for a part only. The one that is
+    // measured, too: how much is mapped around a page that is come to depends on how the file lies in the page cache.
+    let program = disk.path("ostler");
+    fs::copy(env!("CARGO_BIN_EXE_ostler"), &program).expect("there is room for a copy");
+    let arguments = ["--private", "--mpm", mpm.name(), "--memory", memory, "--idle", IDLE];
+    let told = document_by(Command::new(&program), &arguments);
     let workers = number(&told["limits"]["max_request_workers"]);
     let children = number(&told["limits"]["server_limit"]);
     let idle =
@@ -134,12 +145,8 @@ fn load_to_the_full(mpm: Mpm, memory: &str) {
     assert!(!snippet.contains("StartServers"), "too few children for a forecast to be tried: {snippet}");
     let spare = if mpm.is_prefork() { "SpareServers" } else { "SpareThreads" };
     let start = format!("StartServers {children}\nMin{spare} {workers}\nMax{spare} {}\n", 2 * workers);
-    let home = Home::new();
-    // A program of its own: pages that daemons of other tests map as well would count for a part only.
-    let program = home.path("ostler");
-    fs::copy(env!("CARGO_BIN_EXE_ostler"), &program).expect("there is room for a copy");
     let text = format!("{snippet}{start}KeepAliveTimeout 600\nProxyPass / http://{}/\n", origin.address);
-    let daemon = Daemon::by(Command::new(program), home, &text);
+    let daemon = Daemon::by(Command::new(&program), Home::in_memory(), &text);
     let count = usize::try_from(children).expect("few enough");
     daemon.wait_for_children(count);
     // Not quite all: where one child has got more of them than others, its workers could not all become busy.

@@ -62,6 +62,13 @@ impl Home {
         Self { dir: tempfile::Builder::new().prefix("ostler-it-").tempdir().expect("a temporary directory") }
     }
 
+    /// A new one in memory, as /run is, where the scoreboard of a daemon that is set up by a distribution lies: a hole in
+    /// it takes nothing there, while a file system that has blocks reads it into the page cache as zeros.
+    pub fn in_memory() -> Self {
+        let dir = tempfile::Builder::new().prefix("ostler-it-").tempdir_in("/dev/shm");
+        Self { dir: dir.expect("every Linux has it") }
+    }
+
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

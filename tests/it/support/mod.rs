@@ -10,7 +10,7 @@ pub mod terminal;
 
 pub use backend::Backend;
 pub use client::{Client, Failure, Response};
-pub use daemon::{Daemon, Home, Mpm, Run, ostler};
+pub use daemon::{Daemon, Home, Mpm, Run, ostler, run};
 pub use load::{Load, at_once};
 
 use std::sync::Once;

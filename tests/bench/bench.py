@@ -304,7 +304,7 @@ def measure(a):
     machine.find_servers()
     machine.install(["nginx", "haproxy", "apache2", "wrk", "taskset", "chrt"])
     cores = machine.two_cores()
-    tools = machine.build(["bench-origin", "bench-relay", "bench-open-loop"], a.ostler)
+    tools = machine.build(["bench-origin", "bench-relay", "bench-blocking-relay", "bench-open-loop"], a.ostler)
     results = {"machine": machine.facts(tools), "rounds": a.rounds, "seconds": a.seconds, "rows": {}}
     before = earlier(a.more, results) if a.more else {}
     # What has not been played yet stays as it was.

@@ -40,24 +40,26 @@ def free_port():
         return s.getsockname()[1]
 
 
-def workers(mpm, row):
-    """The directives of the process model, the same for httpd and ostler: all clients can be served at once."""
+def spread(mpm, row):
+    """Processes, and threads of each, by which all clients can be served at once."""
     if mpm == "prefork":
-        count = row.clients + 8
-        return (f"ServerLimit {count}\nMaxRequestWorkers {count}\nStartServers {count}\n"
-                f"MinSpareServers 1\nMaxSpareServers {count}")
+        return row.clients + 8, 1
     if row.threads:
-        threads = row.threads
-    elif row.kind == "start":
-        threads = 25
-    else:
-        # Each child has workers for all clients, since they need not come evenly, and some to spare: httpd's event closes
-        # idle connections once all of its workers are busy.
-        threads = max(25, row.clients) + 16
-    total = threads * row.children
-    text = (f"ServerLimit {row.children}\nThreadLimit {threads}\nThreadsPerChild {threads}\n"
-            f"MaxRequestWorkers {total}\nStartServers {row.children}\nMinSpareThreads 1\nMaxSpareThreads {total}")
-    return text
+        return row.children, row.threads
+    # Each child has workers for all clients, since they need not come evenly, and some to spare: httpd's event closes idle
+    # connections once all of its workers are busy.
+    return row.children, 25 if row.kind == "start" else max(25, row.clients) + 16
+
+
+def workers(mpm, row):
+    """The directives of the process model, the same for httpd and ostler."""
+    children, threads = spread(mpm, row)
+    if mpm == "prefork":
+        return (f"ServerLimit {children}\nMaxRequestWorkers {children}\nStartServers {children}\n"
+                f"MinSpareServers 1\nMaxSpareServers {children}")
+    total = threads * children
+    return (f"ServerLimit {children}\nThreadLimit {threads}\nThreadsPerChild {threads}\n"
+            f"MaxRequestWorkers {total}\nStartServers {children}\nMinSpareThreads 1\nMaxSpareThreads {total}")
 
 
 def user_line(form):
@@ -121,6 +123,14 @@ def recipe(name, row, directory, port, origin, tools, extra=""):
         path = os.path.join(directory, "haproxy.cfg")
         return fill("haproxy.cfg", words), path, ["haproxy", "-db", "-f", path]
     raise Failed(f"no contestant is called {name}")
+
+
+def relay(name, row, tools, origin):
+    """The command of the null relay, of the process model that its name has."""
+    mpm = driver(name)
+    if mpm == "event":
+        return [tools["bench-relay"], origin]
+    return [tools["bench-blocking-relay"], origin, *map(str, spread(mpm, row))]
 
 
 class Server:
@@ -285,7 +295,7 @@ def start(name, row, directory, origin, tools, cores, extra="", own=False):
     os.mkdir(home)
     os.chmod(home, 0o755)
     if family(name) == "relay":
-        server = Server(name, [tools["bench-relay"], f"127.0.0.1:{origin}"], cores, home, speaks=True)
+        server = Server(name, relay(name, row, tools, f"127.0.0.1:{origin}"), cores, home, speaks=True)
     else:
         port = free_port()
         text, path, words = recipe(name, row, home, port, origin, tools, extra)

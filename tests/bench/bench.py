@@ -3,7 +3,8 @@
 The proxy runs on one core, client and origin share another; contestants take turns round by round, so that a
 machine that changes its mind meets all alike. CPU per request is user + system time of the proxy's whole process
 tree by the requests answered, both counted while all clients are at work; a ratio is the median over the rounds of
-each round's ratio to the row's first contestant (nginx, but for the rows against httpd). p50 and p99 are wrk's, of its
+each round's ratio to the row's first contestant (nginx, but for the rows against httpd). A row with a budget of which
+its rounds leave open on which side of the gate it is plays as many again, and once more. p50 and p99 are wrk's, of its
 whole life, with the clients' coming in; those of the row open are its client's, from when each request was due, and a
 round in which that client was late itself is void: all play it again. An answer that is not right to the byte fails
 its row, and so does who keeps no connections to the backend. Exit status: 1 if a contestant failed a row, 2 if a
@@ -28,6 +29,11 @@ import meters
 import report
 from contestants import Failed, Server
 from rows import ROWS
+
+
+# How often a row plays as many rounds again, at most, to know on which side of its gates it is. More often, and one of the
+# looks would sooner or later find it decided by chance.
+AGAIN = 2
 
 
 class Stage:
@@ -155,6 +161,17 @@ class Stage:
             for name, figures in seen.items():
                 self.rounds[name].append(figures)
 
+    def play_until_decided(self, rounds, seconds, rate):
+        """So many rounds, and as many again for as long as a budget is undecided, AGAIN times at most."""
+        self.play_rounds(rounds, seconds, rate)
+        for _ in range(AGAIN):
+            result = summary(self)
+            undecided = [report.budget_name(budget) for budget in self.row.budgets if report.is_undecided(budget, result)]
+            if not undecided:
+                break
+            print(f"  undecided, played on: {', '.join(undecided)}", flush=True)
+            self.play_rounds(rounds, seconds, rate)
+
     def play(self, rounds, seconds):
         row = self.row
         for name in self.living():
@@ -170,7 +187,7 @@ class Stage:
             rate = int(row.load * min(self.once[name]["warm_rps"] for name in self.living()))
             for name in self.living():
                 self.once[name]["offered_rps"] = rate
-        self.play_rounds(rounds, seconds, rate)
+        self.play_until_decided(rounds, seconds, rate)
         if row.kind == "idle":
             for name in self.living():
                 self.guarded(name, self.release)

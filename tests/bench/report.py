@@ -105,6 +105,12 @@ def standing(budget, result):
     return (statistics.median(values), *interval(values)) if values else None
 
 
+def is_undecided(budget, result):
+    """Whether on either side of its gate a budget may truly be."""
+    stands = standing(budget, result)
+    return stands is not None and stands[1] <= budget.gate < stands[2]
+
+
 def judged(row, result, notes):
     """A line for each budget of a row: what it is, and how it stands; with its note if it is above its goal."""
     lines = []

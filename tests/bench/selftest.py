@@ -160,6 +160,24 @@ class Misbehaviour(unittest.TestCase):
                                  ["VOID" + "did not help: 2 of 2 rounds (more than 1%)"[-35:]] if want[1] > 0.01 else [])
         self.assertEqual(report.spoiled({"contestants": {"nginx": told([figures(1.0)])}}), [])
 
+    def test_a_row_plays_on_while_its_rounds_leave_open_on_which_side_of_a_gate_it_is(self):
+        for costs, want in (
+            ([0.9] * 10, 5),  # Within, and at its goal or not.
+            ([0.5] * 10, 5),
+            ([1.2] * 10, 5),  # Above.
+            ([0.9] * 4 + [1.2] + [0.9] * 10, 10),  # Five can't leave out their most.
+            ([1.2] * 4 + [0.9] + [1.2] * 10, 10),
+            ([0.9, 1.2] * 10, 15),
+        ):
+            with self.subTest(costs):
+                row = Row("test", "", ("nginx", "ostler"), budgets=(Budget("ostler", "nginx", 1.0, 0.8),))
+                stage = bench.Stage(row, row.contestants, {}, "", [CORE, CORE])
+                stage.servers = dict(zip(row.contestants, row.contestants))
+                left = iter(costs)
+                stage.round = lambda name, *_: figures(1.0 if name == "nginx" else next(left))
+                quietly(stage.play_until_decided, 5, 1, 0)
+                self.assertEqual([len(rounds) for rounds in stage.rounds.values()], [want, want])
+
     def test_the_workers_of_a_dead_master_end_with_it(self):
         home = os.path.join(self.directory.name, "master")
         os.mkdir(home)

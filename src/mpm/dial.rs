@@ -277,3 +277,31 @@ fn is_shortage(error: &io::Error) -> bool {
     ];
     error.raw_os_error().is_some_and(|code| OURS.contains(&Errno::from_raw(code)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_are_short_of_is_not_held_against_the_backend() {
+        for (errno, ours) in [
+            (Errno::EMFILE, true),
+            (Errno::ENFILE, true),
+            (Errno::ENOBUFS, true),
+            (Errno::ENOMEM, true),
+            (Errno::ENOSPC, true),
+            (Errno::EADDRNOTAVAIL, true),
+            (Errno::EAGAIN, true),
+            (Errno::ECONNREFUSED, false),
+            (Errno::ECONNRESET, false),
+            (Errno::EHOSTUNREACH, false),
+            (Errno::ENETUNREACH, false),
+            (Errno::ETIMEDOUT, false),
+            (Errno::ENOENT, false),
+            (Errno::EACCES, false),
+        ] {
+            assert_eq!(is_shortage(&errno.into()), ours, "{errno}");
+        }
+        assert!(!is_shortage(&io::Error::other("its name resolves to no address")));
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Each want is told once when it begins and once when it is over, and costs no loop.
 
+use crate::hot_path::{calls, no_strace, skip};
 use crate::support::load::all_served;
 use crate::support::processes::{self, limit, send};
 use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, at_once, holds_for, is_root, wait_until};
@@ -306,6 +307,33 @@ fn children_without_memory_for_a_thread_are_a_want_and_no_crash() {
         daemon.wait_for_children(2);
         told_once(&daemon, "children can start again, after ");
         assert_eq!(daemon.get("/").status, 200);
+    }
+}
+
+/// As many descriptors are watched as one user may (fs.epoll.max_user_watches), which is nobody's fault who can be asked.
+#[test]
+fn without_room_for_another_watch_a_request_fails_and_its_backend_is_not_left_alone() {
+    if let Some(why) = no_strace() {
+        return skip(&why);
+    }
+    let backend = Backend::start();
+    let text =
+        format!("{}KeepAliveTimeout 60\nProxyPass / {}/ retry=600", Mpm::Event.one_child(), backend.url());
+    let daemon = Daemon::start(&text);
+    daemon.tolerate("No space left on device");
+    let mut client = daemon.connect();
+    assert_eq!(client.ask("TRACE / HTTP/1.1\r\nHost: test\r\n\r\n").expect("an answer").status, 405);
+    let options = ["-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC"];
+    let mut status = 0;
+    let seen = calls(daemon.child_of(&client), &daemon.home().path(""), &options, || {
+        status = client.get("/").expect("an answer").status;
+    });
+    match seen {
+        Err(why) => skip(&why),
+        Ok(seen) => {
+            assert_eq!((status, backend.requests()), (503, 0), "{}", seen.join("\n"));
+            assert_eq!(client.get("/").expect("an answer").status, 200, "{}", daemon.log());
+        }
     }
 }
 

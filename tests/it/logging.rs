@@ -3,6 +3,7 @@
 use crate::support::{Backend, Daemon, Home, Mpm, holds_for, processes, wait_until};
 use nix::sys::signal::Signal;
 use regex::Regex;
+use socket2::SockRef;
 use std::time::Duration;
 
 /// Waits until `name` has so many lines, and gives them.
@@ -279,6 +280,24 @@ under_each_mpm! {
             "400|text/html|-|-|close|-",
             "400|text/html|-|-|close|-",
         ]);
+    }
+
+    fn an_answer_of_our_own_that_cannot_be_sent_is_logged_as_aborted(mpm) {
+        let backend = Backend::start();
+        let text = format!("CustomLog access.log \"%U %>s %X\"\nProxyPass /there {}", backend.url());
+        let daemon = Daemon::under(mpm, &text);
+        let mut client = daemon.connect();
+        assert_eq!(client.get("/kept").expect("an answer").status, 404);
+        let child = daemon.child_of(&client);
+        // The request waits in the kernel when the reset comes: it can still be read, and nothing can be sent.
+        processes::send(child, Signal::SIGSTOP);
+        wait_until("a child that stands still", || processes::look(child).filter(|child| child.state == 'T'));
+        client.send("GET /gone HTTP/1.1\r\nHost: test\r\n\r\n");
+        let socket = SockRef::from(&*client.stream());
+        socket.set_linger(Some(Duration::ZERO)).expect("a connected socket takes options");
+        drop(client);
+        processes::send(child, Signal::SIGCONT);
+        assert_eq!(lines(&daemon, "access.log", 2), ["/kept 404 +", "/gone 404 X"]);
     }
 
     fn trailers_are_logged_whether_or_not_they_are_passed_on(mpm) {

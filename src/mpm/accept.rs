@@ -441,6 +441,9 @@ fn token(place: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mio::Poll;
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn others_come_first_after_each_bunch() {
@@ -452,5 +455,36 @@ mod tests {
         // A child that was alone for long has company now.
         let in_a_row = Cell::new(u32::MAX - 1);
         assert!(has_its_bunch(&in_a_row, 4) && in_a_row.get() == 0);
+    }
+
+    /// Takes over what has come without its descriptor, as where there is no room for one.
+    fn takes_in_vain(doors: &Doors, others: &OwnedFd, now: Tick) {
+        let address = "127.0.0.1:80".parse().expect("an address");
+        let passage = Passage { listener: address, peer: address, requests: 1, deadline: Tick::NEVER };
+        socket::send(others.as_fd(), &passage.encode()).expect("there is room");
+        let came = doors.accept(doors.handed_place(), 1, now);
+        assert!(matches!(came, Came::Shortage(..)), "{came:?}");
+    }
+
+    #[test]
+    fn after_a_shortage_only_listeners_that_are_open_are_waited_for() {
+        let (others, handed) = socket::pair().expect("descriptors are free");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("port 0 is always free");
+        let local = listener.local_addr().expect("bound above");
+        let poll = Poll::new().expect("descriptors are free");
+        let doors = Doors::new(
+            vec![Door { fd: listener.into(), local, last: false }],
+            Some(handed),
+            poll.as_raw_fd(),
+        );
+        doors.open(Tick(0)).expect("there is room");
+        takes_in_vain(&doors, &others, Tick(1000));
+        assert_eq!(doors.resume_at(), Tick(1000).after(PAUSE.0));
+        doors.open(Tick(1100)).expect("there is room");
+        assert_eq!(doors.resume_at(), Tick::NEVER);
+        doors.close();
+        // A leader that is to open them at some time, and cannot, would ask the poll without a pause from then on.
+        takes_in_vain(&doors, &others, Tick(2000));
+        assert_eq!(doors.resume_at(), Tick::NEVER);
     }
 }

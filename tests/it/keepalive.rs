@@ -1,6 +1,7 @@
 //! Client connections between requests: how long they stay, when they go, and what they cost.
 
-use crate::support::{Backend, Client, Daemon, Mpm, wait_until};
+use crate::hot_path::{calls, no_strace, skip};
+use crate::support::{Backend, Client, Daemon, Mpm, processes, wait_until};
 
 under_each_mpm! {
     fn one_connection_carries_many_requests(mpm) {
@@ -187,6 +188,54 @@ fn a_pooled_connection_that_the_origin_closes_while_idle_is_not_used_again() {
         assert_eq!(answer.expect("an answer").status, 200, "round {round}");
         // No word tells that the daemon has seen the close; the loopback takes microseconds for it.
         std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Connections to an origin, as its end sees them.
+fn connections_to(backend: &Backend) -> usize {
+    let address = backend.authority().parse().expect("an address");
+    processes::connections(&[std::process::id() as i32], address).into_values().sum()
+}
+
+/// The first thread of a child of worker closes what has been idle for too long, while others let go of more.
+#[test]
+fn what_comes_to_rest_while_the_idle_are_looked_through_is_closed_in_time() {
+    if let Some(why) = no_strace() {
+        return skip(&why);
+    }
+    let closes = |child: i32| {
+        let call = std::fs::read_to_string(format!("/proc/{child}/task/{child}/syscall")).unwrap_or_default();
+        call.starts_with(&format!("{} ", nix::libc::SYS_close))
+    };
+    let (early, late) = (Backend::start(), Backend::start());
+    // The place of the one that is let go of is looked at before the other's, whose old connection is closed.
+    let text = format!(
+        "{}ProxyPass /early {} ttl=1\nProxyPass /late {} ttl=1",
+        Mpm::Worker.one_child(),
+        early.url(),
+        late.url()
+    );
+    let daemon = Daemon::under(Mpm::Worker, &text);
+    let [child] = daemon.children()[..] else { panic!("one child") };
+    let attempt = || {
+        let mut is_in_time = false;
+        let options = ["-e", "trace=close", "-e", "inject=close:delay_enter=1500000"];
+        let seen = calls(child, &daemon.home().path(""), &options, || {
+            let mut first = daemon.ask("/late");
+            first.answer("GET").expect("an answer").echo();
+            wait_until("the old connection to be closed", || closes(child).then_some(()));
+            let mut second = daemon.ask("/early");
+            second.answer("GET").expect("an answer").echo();
+            is_in_time = closes(child);
+            wait_until("the old connection's end", || (connections_to(&late) == 0).then_some(()));
+        });
+        wait_until("the end of what came to rest", || (connections_to(&early) == 0).then_some(()));
+        seen.map(|_| is_in_time)
+    };
+    let mut attempts = (0..5).map(|_| attempt()).skip_while(|in_time| *in_time == Ok(false));
+    match attempts.next() {
+        Some(Err(why)) => skip(&why),
+        in_time => assert!(in_time.is_some(), "no answer came while a connection was being closed"),
     }
 }
 

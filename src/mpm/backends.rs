@@ -89,7 +89,10 @@ impl Child {
             Some(_) => {}
             None => {
                 let at = now.tick().after(self.config.backend(id).ttl).0;
-                self.sweep_at.fetch_min(at, Ordering::Relaxed);
+                if self.sweep_at.fetch_min(at, Ordering::SeqCst) > at {
+                    // It may sleep longer than that, or for ever.
+                    self.wake_steward();
+                }
             }
         }
     }
@@ -143,7 +146,7 @@ impl Child {
 
     /// When [`Child::sweep_all`] has something to do.
     pub(super) fn next_sweep(&self) -> Tick {
-        Tick(self.sweep_at.load(Ordering::Relaxed))
+        Tick(self.sweep_at.load(Ordering::SeqCst))
     }
 
     /// An edge on a connection that nobody uses: the backend has closed it, or says what nobody asked for.

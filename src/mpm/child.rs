@@ -550,7 +550,7 @@ impl Child {
 
     /// Wakes the steward if it sleeps: there is work.
     pub(super) fn wake_steward(&self) {
-        if self.steward_asleep.load(Ordering::Relaxed) && self.steward_asleep.swap(false, Ordering::SeqCst) {
+        if self.steward_asleep.load(Ordering::SeqCst) && self.steward_asleep.swap(false, Ordering::SeqCst) {
             self.bell.signal();
         }
     }

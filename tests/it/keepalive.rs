@@ -197,6 +197,29 @@ fn connections_to(backend: &Backend) -> usize {
     processes::connections(&[std::process::id() as i32], address).into_values().sum()
 }
 
+/// The first thread of a child of worker sleeps when there is nothing to do, and a thread that has a client does not pass by
+/// whoever wakes it.
+#[test]
+fn what_comes_to_rest_while_the_child_sleeps_is_closed_in_time() {
+    let backend = Backend::start();
+    // No question of the master's wakes it either.
+    let limits = Mpm::Worker.one_child();
+    let text = format!("{limits}ChildStallTimeout 3600\nProxyPass /there {} ttl=1", backend.url());
+    let daemon = Daemon::under(Mpm::Worker, &text);
+    let [child] = daemon.children()[..] else { panic!("one child") };
+    let mut client = daemon.connect();
+    assert_eq!(client.get("/nowhere").expect("an answer").status, 404);
+    wait_until("a first thread that sleeps without a timer", || {
+        let call = std::fs::read_to_string(format!("/proc/{child}/task/{child}/syscall")).unwrap_or_default();
+        let words: Vec<&str> = call.split_whitespace().collect();
+        (words.first() == Some(&nix::libc::SYS_ppoll.to_string().as_str()) && words.get(3) == Some(&"0x0"))
+            .then_some(())
+    });
+    assert_eq!(client.get("/there").expect("an answer").status, 200);
+    assert_eq!(connections_to(&backend), 1);
+    wait_until("its end", || (connections_to(&backend) == 0).then_some(()));
+}
+
 /// The first thread of a child of worker closes what has been idle for too long, while others let go of more.
 #[test]
 fn what_comes_to_rest_while_the_idle_are_looked_through_is_closed_in_time() {

@@ -370,6 +370,15 @@ impl Doors {
         }
     }
 
+    /// A newcomer could not be kept, for want of room in the kernel: watches nothing for as long as after a long shortage,
+    /// since each try costs a client.
+    pub fn turn_away(&self, now: Tick) {
+        let mut inner = self.lock();
+        inner.pause = PAUSE.1;
+        self.stop(&mut inner);
+        self.suspend(&mut inner, now);
+    }
+
     /// Watches nothing for a while, since nothing can be taken.
     fn shortage(&self, inner: &mut Inner, fault: io::Error, now: Tick) -> Came {
         let news = inner.short.replace(now).is_none();
@@ -464,6 +473,25 @@ mod tests {
         socket::send(others.as_fd(), &passage.encode()).expect("there is room");
         let came = doors.accept(doors.handed_place(), 1, now);
         assert!(matches!(came, Came::Shortage(..)), "{came:?}");
+    }
+
+    #[test]
+    fn who_can_keep_no_newcomer_tries_seldom() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("port 0 is always free");
+        let local = listener.local_addr().expect("bound above");
+        listener.set_nonblocking(true).expect("it is open");
+        let poll = Poll::new().expect("descriptors are free");
+        let doors =
+            Doors::new(vec![Door { fd: listener.into(), local, last: false }], None, poll.as_raw_fd());
+        for start in [1000, 2000] {
+            doors.open(Tick(start)).expect("there is room");
+            // That it was accepted says nothing of this shortage.
+            let _client = std::net::TcpStream::connect(local).expect("it listens");
+            assert!(matches!(doors.accept(0, 1, Tick(start)), Came::Client(_)));
+            doors.turn_away(Tick(start));
+            assert!(doors.are_shut());
+            assert_eq!(doors.resume_at(), Tick(start).after(PAUSE.1));
+        }
     }
 
     #[test]

@@ -269,7 +269,8 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
                 conn.gauge(Gauge::None, child);
                 event.table.remove(who.index);
                 child.closed();
-                return true;
+                child.doors.turn_away(now.tick());
+                return false;
             }
             // One that was taken over tells by an edge of its own whether bytes wait; its first turn is for its deadline.
             if !taken_over {

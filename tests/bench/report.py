@@ -205,11 +205,18 @@ def table(row, result):
                       for column, cell in enumerate(line)).rstrip() for line in lines]
 
 
+def rounds_played(results):
+    """How many rounds the rows have: a row that its rounds left undecided has more than others."""
+    counts = [len(told["rounds"]) for row in results["rows"].values() for told in row["contestants"].values() if told.get("rounds")]
+    least, most = min(counts, default=results["rounds"]), max(counts, default=results["rounds"])
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
 def text(results, rows, notes=None):
     facts, notes = results["machine"], read_notes() if notes is None else notes
     lines = ["", f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; {facts['rustc']}",
              "; ".join(facts[name] for name in ("ostler", "nginx", "haproxy", "httpd", "wrk")),
-             f"{results['rounds']} rounds of {results['seconds']} s at least; load average {facts['load_before']} before, "
+             f"{rounds_played(results)} rounds of {results['seconds']} s at least; load average {facts['load_before']} before, "
              f"{facts.get('load_after', '-')} after"] + textwrap.wrap(LEGEND, WIDTH)
     for row in rows:
         result = results["rows"].get(row.name)
@@ -252,8 +259,10 @@ def markdown(results, rows):
         if row.name in results["rows"] and row.reference == "nginx" and not row.pairs:
             lines.append(f"| {row.what} | {ours(row.name)} | {best(row.name, 'haproxy', 'haproxy-splice')} | "
                          f"{best(row.name, 'httpd')} | {best(row.name, 'nginx-streams', 'nginx-large')} |")
-    drivers = [f"`{name}` costs {best(name, f'ostler-{name}')}" for name in ("worker", "prefork") if best(name, f"ostler-{name}") != "-"]
-    said = [f"Against httpd's own drivers {' and '.join(drivers)}."] if drivers else []
+    drivers = [f"`{name}` costs {best(name, f'ostler-{name}')} ({best(name, f'relay-{name}')})" for name in ("worker", "prefork")
+               if best(name, f"ostler-{name}") != "-"]
+    said = [f"Against httpd's own drivers {' and '.join(drivers)}; in brackets what the process model costs by itself, as a relay "
+            "that waits in the same way and parses nothing shows."] if drivers else []
     blind = rounds_ratios(results["rows"].get("status", {"contestants": {}}), "ostler", "ostler-blind", "cpu")
     if blind:
         said.append(f"`ExtendedStatus On` costs {statistics.median(blind):.2f} of off ({spanned(blind)}).")
@@ -268,7 +277,7 @@ def markdown(results, rows):
         said.append(f"A start of two children of 25 threads takes {start['pss_kib'] / 1024:.1f} MiB and {start['start_ms']:.0f} ms to "
                     f"the first response, a reload {start['reload_ms']:.0f} ms (medians).")
     facts = results["machine"]
-    said.append(f"In brackets: where the true median lies with {SURE * 100:.0f} % confidence at least. {results['rounds']} interleaved rounds of {results['seconds']} s or more on {facts['cores']} cores ({facts['cpu']}, "
+    said.append(f"In other brackets: where the true median lies with {SURE * 100:.0f} % confidence at least. {rounds_played(results)} interleaved rounds of {results['seconds']} s or more on {facts['cores']} cores ({facts['cpu']}, "
                 f"Linux {facts['kernel']}), {facts['nginx'].removeprefix('nginx version: ')}.")
     return "\n".join(lines + [""] + textwrap.wrap(" ".join(said), 128, break_on_hyphens=False))
 
@@ -321,6 +330,6 @@ def svg(results, rows):
             f'<rect width="100%" height="100%" fill="#fff"/>'
             f'<text x="6" y="18" font-size="14">CPU per request, as a ratio to the first of each row '
             f'(shorter is better)</text>'
-            f'<text x="6" y="36">{escape(facts["ostler"])}; {escape(facts["nginx"])}; {results["rounds"]} rounds of '
+            f'<text x="6" y="36">{escape(facts["ostler"])}; {escape(facts["nginx"])}; {rounds_played(results)} rounds of '
             f'{results["seconds"]} s. Thin line: range over the rounds; red: the gate.</text>'
             f'<path d="M{one} 46V{y}" stroke="#4d9221"/>' + "".join(parts) + "</svg>\n")

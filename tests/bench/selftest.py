@@ -387,6 +387,12 @@ class Sums(unittest.TestCase):
             readme = f.read()
         self.assertEqual(report.put_table(readme, results, ROWS), readme)
 
+    def test_rounds_are_told_from_the_least_to_the_most(self):
+        row = lambda *counts: {"contestants": {f"{place}": told([figures(1.0)] * count) for place, count in enumerate(counts)}}
+        for rows, want in (({}, "5"), ({"a": row(8, 8)}, "8"), ({"a": row(8, 8), "b": row(24, 24)}, "8 to 24"),
+                           ({"a": row(8, 8), "b": {"contestants": {"nginx": {"fault": "gone"}}}}, "8")):
+            self.assertEqual(report.rounds_played({"rounds": 5, "rows": rows}), want)
+
     def test_the_title_names_a_reference_only_if_there_is_one(self):
         row = Row("test", "it", ("nginx", "ostler"))
         for names, want in ((("nginx", "ostler"), "test: it; ratios to nginx"),

@@ -269,6 +269,10 @@ fn take(child: &Child, event: &Event, place: u32, now: Moment, ready: &mut Vec<u
                 conn.gauge(Gauge::None, child);
                 event.table.remove(who.index);
                 child.closed();
+                if child.doors.are_closed() {
+                    // What has come back to one that leaves has nobody else: better closed than forgotten.
+                    return true;
+                }
                 child.doors.turn_away(now.tick());
                 return false;
             }

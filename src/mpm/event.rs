@@ -225,7 +225,8 @@ fn watch_for_room(child: &Child, conn: &mut Conn) -> bool {
 }
 
 pub(super) fn say_unwatched(child: &Child, fault: &io::Error) {
-    error!(child.log, "cannot watch a connection: {}; it is closed", cause(fault); "module" => "mpm_event");
+    error!(child.log, "cannot watch a connection: {}; it is closed. fs.epoll.max_user_watches bounds what a user may watch",
+        cause(fault); "module" => "mpm_event");
 }
 
 /// A listener has somebody: accepts one, and says whether there was one. A child that is full does so, too (nobody

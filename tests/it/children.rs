@@ -213,6 +213,11 @@ fn recycles(mpm: Mpm, directive: &str, seconds: u64) {
         last = Some(look()).filter(|seen| seen.len() >= begin).unwrap_or_else(look);
         // Nobody has too much to do, so nobody leaves but for an heir who serves already.
         assert!(last.len() >= begin, "a child left before its heir was there: {last:?}");
+        // A tenth of the children at a time, and one at least. Under prefork there are spare ones as well.
+        assert!(
+            mpm.is_prefork() || last.len() <= begin + 1,
+            "more than one child is replaced at a time: {last:?}"
+        );
         ever.extend(last.iter().copied());
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -337,6 +337,30 @@ fn without_room_for_another_watch_a_request_fails_and_its_backend_is_not_left_al
     }
 }
 
+/// Each client that is accepted then is lost, so that others are better left where they wait.
+#[test]
+fn who_cannot_watch_a_newcomer_stops_listening_for_a_while() {
+    if let Some(why) = no_strace() {
+        return skip(&why);
+    }
+    let backend = Backend::start();
+    let limits = "StartServers 1\nServerLimit 1\nThreadsPerChild 1\nMaxRequestWorkers 1\nMinSpareThreads 1\n";
+    let daemon = Daemon::start(&format!("{limits}ProxyPass / {}/", backend.url()));
+    daemon.tolerate("No space left on device");
+    let [child] = daemon.children()[..] else { panic!("one child") };
+    // Of each thread the first call fails, and one thread serves.
+    let options = ["-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=1"];
+    let seen = calls(child, &daemon.home().path(""), &options, || {
+        assert!(daemon.connect().get("/lost").is_err(), "nobody watches it");
+        assert_eq!(daemon.get("/waits").status, 200);
+    });
+    match seen {
+        Err(why) => skip(&why),
+        Ok(seen) => assert!(seen.iter().any(|call| call.contains("EPOLL_CTL_DEL")), "{}", seen.join("\n")),
+    }
+    assert_eq!(daemon.log().matches("cannot watch a connection").count(), 1, "{}", daemon.log());
+}
+
 #[test]
 fn threads_that_are_all_stuck_are_found_although_their_steward_answers() {
     for mpm in [Mpm::Event, Mpm::Worker] {

@@ -17,7 +17,8 @@ WIDTH = 118
 # What stands above the rows.
 LEGEND = ("p50 and p99 are wrk's, of its whole life, with the clients' coming in (of the row open: its client's, from when "
           "requests were due); core: how much of a core was used; a budget's interval has the true median in it with 90 % confidence at "
-          "least (with fewer than five rounds: their range)")
+          "least (with fewer than five rounds: their range), by one look; a row with more rounds than others was looked at up to "
+          "three times, and may stop where chance had it")
 # How sure an interval is to have the true median, and of how many answers a round must be to have a p99.
 SURE, ENOUGH = 0.90, 1000
 
@@ -277,7 +278,7 @@ def markdown(results, rows):
         said.append(f"A start of two children of 25 threads takes {start['pss_kib'] / 1024:.1f} MiB and {start['start_ms']:.0f} ms to "
                     f"the first response, a reload {start['reload_ms']:.0f} ms (medians).")
     facts = results["machine"]
-    said.append(f"In other brackets: where the true median lies with {SURE * 100:.0f} % confidence at least. {rounds_played(results)} interleaved rounds of {results['seconds']} s or more on {facts['cores']} cores ({facts['cpu']}, "
+    said.append(f"In other brackets: where the true median lies with {SURE * 100:.0f} % confidence at least, by one look (rows that were undecided had up to three). {rounds_played(results)} interleaved rounds of {results['seconds']} s or more on {facts['cores']} cores ({facts['cpu']}, "
                 f"Linux {facts['kernel']}), {facts['nginx'].removeprefix('nginx version: ')}.")
     return "\n".join(lines + [""] + textwrap.wrap(" ".join(said), 128, break_on_hyphens=False))
 

@@ -132,8 +132,8 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
         error!(child.log, "the poll failed: {}", cause(&fault); "module" => "mpm_event");
     }
     drop(poll);
-    for seen in events.iter() {
-        match Source::of(seen.token()) {
+    for (source, seen) in answers_first(events.iter().map(|seen| (Source::of(seen.token()), seen))) {
+        match source {
             Source::Client(who) => post(event, who, client_news(seen), ready),
             Source::Upstream(ticket) => upstream_edge(child, event, ticket, upstream::news(seen), ready),
             Source::Listener(place) => {
@@ -162,6 +162,14 @@ fn lead(child: &Child, event: &Event, guard: &Guard<'_>, leader: &mut Leader) {
         leave(child, event, now, ready);
     }
     handover::lead(child, event, now, ready);
+}
+
+/// What came, backends' news before all other. Who waits for an answer asked before those whose requests have only just
+/// come, whose first halves would otherwise be served before everyone's second. And a connection that its backend closed
+/// is out of the pool before a request looks for one.
+fn answers_first<T>(came: impl Iterator<Item = (Source, T)> + Clone) -> impl Iterator<Item = (Source, T)> {
+    let is_backends = |(source, _): &(Source, T)| matches!(source, Source::Upstream(_));
+    came.clone().filter(is_backends).chain(came.filter(move |one| !is_backends(one)))
 }
 
 pub(super) fn post(event: &Event, who: Aged, news: News, ready: &mut Vec<u32>) {
@@ -383,5 +391,26 @@ fn work(child: &Child, event: &Event, index: u32, scratch: &mut Scratch) {
                 child.lead.push(index);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_before_requests_and_each_in_its_order() {
+        let one = |index| Aged { index, age: 0 };
+        let came = [
+            Source::Client(one(1)),
+            Source::Listener(0),
+            Source::Upstream(one(2)),
+            Source::Client(one(3)),
+            Source::Nudge,
+            Source::Upstream(one(1)),
+        ];
+        let served: Vec<_> = answers_first(came.into_iter().zip(0..)).collect();
+        let want = [2, 5, 0, 1, 3, 4].map(|place| (came[place], place));
+        assert_eq!(served, want);
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::support::load::all_served;
 use crate::support::{Backend, Client, Daemon, Home, Load, Mpm, at_once, holds_for, processes, wait_until};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -336,42 +335,37 @@ fn clients_who_come_at_two_listeners_at_once_are_both_served() {
         let limits =
             if mpm.is_prefork() { "MinSpareServers 1" } else { "ThreadsPerChild 1\nMinSpareThreads 1" };
         // On one core nobody runs before both have come.
-        let here = Pid::from_raw(0);
-        let allowed = sched_getaffinity(here).expect("a thread may ask for its own");
-        let first = (0..CpuSet::count()).find(|core| allowed.is_set(*core).unwrap_or(false));
-        let mut one = CpuSet::new();
-        one.set(first.expect("this thread runs somewhere")).expect("it is in the set of all");
-        sched_setaffinity(here, &one).expect("it is among those allowed");
-        let backend = Backend::start();
-        // Nor does whoever is woken take the core from whoever woke it.
-        let mut command = Command::new("chrt");
-        command.args(["--batch", "0", env!("CARGO_BIN_EXE_ostler")]).stdin(Stdio::null());
-        let daemon = Daemon::by(
-            command,
-            Home::new(),
-            &format!(
-                "MPM {}\nListen 127.0.0.1:0\nListen 127.0.0.2:0\nStartServers 2\nServerLimit 2\nMaxRequestWorkers 2\n\
+        processes::on_one_core(|| {
+            let backend = Backend::start();
+            // Nor does whoever is woken take the core from whoever woke it.
+            let mut command = Command::new("chrt");
+            command.args(["--batch", "0", env!("CARGO_BIN_EXE_ostler")]).stdin(Stdio::null());
+            let daemon = Daemon::by(
+                command,
+                Home::new(),
+                &format!(
+                    "MPM {}\nListen 127.0.0.1:0\nListen 127.0.0.2:0\nStartServers 2\nServerLimit 2\nMaxRequestWorkers 2\n\
                  {limits}\nKeepAliveTimeout 60\nProxyPass / {}/",
-                mpm.name(),
-                backend.url()
-            ),
-        );
-        daemon.tolerate("MaxRequestWorkers");
-        let children = daemon.wait_for_children(2);
-        for round in 0..20 {
-            // Both wait in the kernel for a client.
-            wait_until("both children to rest", || {
-                let wait = children.iter().all(|child| processes::waits_in_its_poll(*child));
-                (wait && daemon.status().busy == 0).then_some(())
-            });
-            let mut clients = [0, 1].map(|place| Client::connect(daemon.addresses()[place]));
-            for (place, client) in clients.iter_mut().enumerate() {
-                let answer = client.get("/").unwrap_or_else(|why| {
+                    mpm.name(),
+                    backend.url()
+                ),
+            );
+            daemon.tolerate("MaxRequestWorkers");
+            let children = daemon.wait_for_children(2);
+            for round in 0..20 {
+                // Both wait in the kernel for a client.
+                wait_until("both children to rest", || {
+                    let wait = children.iter().all(|child| processes::waits_in_its_poll(*child));
+                    (wait && daemon.status().busy == 0).then_some(())
+                });
+                let mut clients = [0, 1].map(|place| Client::connect(daemon.addresses()[place]));
+                for (place, client) in clients.iter_mut().enumerate() {
+                    let answer = client.get("/").unwrap_or_else(|why| {
                     panic!("{mpm:?}, round {round}: the client at listener {place} waits beside an idle child: {why:?}")
                 });
-                assert_eq!(answer.status, 200);
+                    assert_eq!(answer.status, 200);
+                }
             }
-        }
-        sched_setaffinity(here, &allowed).expect("it was so before");
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! What reaches the origin, what comes back, and which origin it is.
 
-use crate::support::{Backend, Client, Daemon, Hash, Home, Mpm, Response};
+use crate::support::{Backend, Client, Daemon, Hash, Home, Mpm, Response, processes, wait_until};
+use nix::sys::signal::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -78,6 +79,38 @@ under_each_mpm! {
         assert_eq!(client.post("/order", b"one barrel").expect("an answer").status, 502);
         assert_eq!(backend.asked_for("/order"), 1);
     }
+}
+
+/// A child finds a request and a backend's answer, which came in this order: who is to have the answer has waited longer.
+#[test]
+fn an_answer_is_passed_on_before_a_later_request_is_served() {
+    let backend = Backend::with(|exchange| {
+        exchange.hold();
+        exchange.echo()
+    });
+    // With a core to each of two threads, both would be served at once.
+    let daemon = processes::on_one_core(|| {
+        Daemon::start(&format!(
+            "{}CustomLog access.log %U\nProxyPass /held {}",
+            Mpm::Event.one_child(),
+            backend.url()
+        ))
+    });
+    let (mut first, mut second) = (daemon.connect(), daemon.connect());
+    assert_eq!(second.get("/before").expect("our own answer").status, 404);
+    first.send("GET /held HTTP/1.1\r\nHost: test\r\n\r\n");
+    backend.wait_for_now(1);
+    let child = daemon.child_of(&first);
+    wait_until("a child that waits", || processes::waits_in_its_poll(child).then_some(()));
+    processes::send(child, Signal::SIGSTOP);
+    wait_until("a child that stands still", || processes::look(child).filter(|child| child.state == 'T'));
+    second.send("GET /later HTTP/1.1\r\nHost: test\r\n\r\n");
+    backend.release();
+    backend.wait_for_now(0);
+    processes::send(child, Signal::SIGCONT);
+    assert_eq!(first.answer("GET").expect("an answer").status, 200);
+    assert_eq!(second.answer("GET").expect("an answer").status, 404);
+    assert_eq!(daemon.home().read("access.log").lines().collect::<Vec<_>>(), ["/before", "/held", "/later"]);
 }
 
 #[test]

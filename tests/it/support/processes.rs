@@ -2,6 +2,7 @@
 //!
 //! Reads /proc only, so it does not depend on what the daemon says of itself.
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashSet};
@@ -37,6 +38,19 @@ pub fn look(pid: i32) -> Option<Process> {
 pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").expect("/proc is there");
     entries.filter_map(|entry| look(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// Does something while this thread, and whom it starts meanwhile, may run on one core only.
+pub fn on_one_core<T>(act: impl FnOnce() -> T) -> T {
+    let here = Pid::from_raw(0);
+    let allowed = sched_getaffinity(here).expect("a thread may ask for its own");
+    let first = (0..CpuSet::count()).find(|core| allowed.is_set(*core).unwrap_or(false));
+    let mut one = CpuSet::new();
+    one.set(first.expect("this thread runs somewhere")).expect("it is in the set of all");
+    sched_setaffinity(here, &one).expect("it is among those allowed");
+    let result = act();
+    sched_setaffinity(here, &allowed).expect("it was so before");
+    result
 }
 
 /// Whether `pid` runs (a zombie does not).

@@ -340,7 +340,7 @@ def measure(a):
                     stage.start_and_reload(a.rounds)
                 else:
                     stage.open()
-                    stage.play(a.rounds, row.seconds(a.seconds))
+                    stage.play(row.rounds(a.rounds), row.seconds(a.seconds))
             except Failed as fault:
                 # The origin's: nobody can play this row.
                 stage.faults = {name: f"{name}: {fault}" for name in names}

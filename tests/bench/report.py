@@ -17,8 +17,8 @@ WIDTH = 118
 # What stands above the rows.
 LEGEND = ("p50 and p99 are wrk's, of its whole life, with the clients' coming in (of the row open: its client's, from when "
           "requests were due); core: how much of a core was used; a budget's interval has the true median in it with 90 % confidence at "
-          "least (with fewer than five rounds: their range), by one look; a row with more rounds than others was looked at up to "
-          "three times, and may stop where chance had it")
+          "least (with fewer than five rounds: their range), by one look; a row that was played on was looked at up to "
+          "three times, and may stop where chance had it; open has five times as many rounds, of one second")
 # How sure an interval is to have the true median, and of how many answers a round must be to have a p99.
 SURE, ENOUGH = 0.90, 1000
 

@@ -70,10 +70,18 @@ class Row:
         return self.delay * 1.5 / 1000 if self.delay >= 1000 else 0.3 if self.clients < 1000 else 0.6
 
     def seconds(self, seconds):
-        """How long a round is, if the others are so long: where little happens in a second, or a tail is looked at, more."""
-        if self.delay >= 1000 or self.kind == "open":
+        """How long a round is, if the others are so long: where little happens in a second, more."""
+        if self.kind == "open":
+            return 1
+        if self.delay >= 1000:
             return max(seconds, 5)
         return max(seconds, 3) if max(self.size, self.body) >= 10 * MIB else seconds
+
+    def rounds(self, rounds):
+        """How many rounds a row has, if the others have so many. A tail is as long as the machine is late within some
+        seconds: many short rounds let its moods meet all contestants alike, where few long ones are one's luck.
+        """
+        return rounds * 5 if self.kind == "open" else rounds
 
     @property
     def reference(self):

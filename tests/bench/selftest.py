@@ -334,6 +334,11 @@ class Sums(unittest.TestCase):
         self.assertNotIn("switches", result["ostler"]["ratio"])
         self.assertNotIn("requests", result["ostler"]["ratio"])
 
+    def test_a_tail_is_looked_at_in_many_short_rounds(self):
+        usual, tail = Row("test", ""), Row("test", "", kind="open")
+        self.assertEqual((usual.rounds(8), usual.seconds(4)), (8, 4))
+        self.assertEqual((tail.rounds(8), tail.seconds(4)), (40, 1))
+
     def test_rounds_of_an_earlier_run_count_if_all_were_in_it(self):
         row = Row("test", "", ("nginx", "ostler"))
         stage = bench.Stage(row, row.contestants, {}, "", [CORE, CORE])
